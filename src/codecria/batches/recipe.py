@@ -1,0 +1,83 @@
+"""What a stage's batches are made of. A recipe's `batches:` section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from codecria.common.recipe import Recipe
+from codecria.infill.split import Unit  # noqa: TC001 pydantic reads it at run time
+
+Kind = Literal["code", "code-related", "natural"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class InfillRecipe(Recipe):
+    """How documents become infilling examples (paper §2.3).
+
+    Attributes:
+        rate: share of eligible pieces that are infilled (paper: 0.9).
+        level: `document`: only documents that fit whole into a sequence are infilled (the paper's words);
+            `context`: long documents are cut at line ends first and each piece counts as one.
+        unit: `character`: both cuts uniform over the characters (paper); `line`: middles as an editor asks for them.
+        psm_share: share of PSM among the infilled, the rest SPM (paper: half).
+    """
+
+    rate: Share = 0.9
+    level: Literal["document", "context"] = "document"
+    unit: Unit = "character"
+    psm_share: Share = 0.5
+
+
+class LossRecipe(Recipe):
+    """Which target tokens carry loss.
+
+    Attributes:
+        context_share: share of the tokens outside a middle that carry loss, drawn per token. In expectation this is a
+            loss weight of the same size, but tokens that carry none need no logits: with 49,168 rows and 576 columns
+            the head costs a third of a step. 1 is the paper's (and Bavarian's) loss on every token.
+    """
+
+    context_share: Share = 1.0
+
+
+class BatchRecipe(Recipe):
+    """A stage's sequences.
+
+    Attributes:
+        mixture: share of the sequences from each kind of document (paper Table 1). Kinds the corpus does not hold
+            are left out and the rest scaled up.
+        sequence_tokens: length of a packed sequence.
+        piece_tokens: longest piece of a document at `level: context`; the sequence's length when absent.
+        infill: how documents become infilling examples.
+        loss: which tokens carry loss.
+    """
+
+    mixture: dict[Kind, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=lambda: {"code": 0.85, "code-related": 0.08, "natural": 0.07}
+    )
+    sequence_tokens: Annotated[int, Field(ge=64)] = 4096
+    piece_tokens: Annotated[int, Field(ge=32)] | None = None
+    infill: InfillRecipe = InfillRecipe()
+    loss: LossRecipe = LossRecipe()
+
+    @field_validator("mixture")
+    @classmethod
+    def _not_empty(cls, mixture: dict[Kind, float]) -> dict[Kind, float]:
+        if not mixture:
+            raise ValueError("a mixture needs at least one kind")
+        return mixture
+
+    @property
+    def longest_piece(self) -> int:
+        """Most plain tokens a piece may have, leaving its slot's room for sentinels and regrowth."""
+        longest = self.sequence_tokens - SLOT_MARGIN
+        if self.infill.level == "context" and self.piece_tokens is not None:
+            longest = min(longest, self.piece_tokens)
+        return longest
+
+
+SLOT_MARGIN = 16
+"""Tokens a packed piece may grow by: splitting text in three costs a median of 2 tokens and at the 99th percentile 4,
+the sentinels 4 more."""

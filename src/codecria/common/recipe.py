@@ -1,0 +1,182 @@
+"""Recipes: YAML files checked against a schema, with overrides from the command line.
+
+A recipe's schema lives in the room that runs it, as a subclass of `Recipe`. Errors name the file, the line and
+the key, and for an unknown key the nearest one that exists.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar, Union, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from codecria.common.errors import CodecriaError, explain_os_error
+
+
+class Recipe(BaseModel):
+    """Base of every recipe: unknown keys are errors, values are checked, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_yaml(self) -> str:
+        """The whole recipe with every default written out; loading it again gives an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+R = TypeVar("R", bound=Recipe)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: PyYAML follows 1.1 and reads `3e-4` as text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regex) for tag, regex in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    __import__("re").compile(r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|nan)$"),
+    list("-+0123456789."),
+)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Recipes that come with the package, by name."""
+    folder = Path(__file__).parent.parent / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(name_or_path: str | Path) -> Path:
+    """A recipe's path from a path, or from the name of one that ships with the package."""
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    near = _nearest(str(name_or_path), list(shipped))
+    mend = f"did you mean '{near}'?" if near else f"name a YAML file, or one of: {', '.join(shipped) or 'none ship'}"
+    raise CodecriaError("no such recipe", where=name_or_path, mend=mend)
+
+
+def load_recipe(schema: type[R], source: str | Path, overrides: list[str] | None = None) -> R:
+    """Read, override and check a recipe.
+
+    Args:
+        schema: the class the recipe must fit.
+        source: a YAML file, or the name of a recipe that ships with the package.
+        overrides: `a.b=c` each; the value is read as YAML (`--set optimiser.peak_rate=1e-4`).
+
+    Raises:
+        CodecriaError: an unknown key (with the nearest that exists), a missing one, or a value that does not fit,
+            each with file and line.
+    """
+    path = find_recipe(source)
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        data = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f":{mark.line + 1}"
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise CodecriaError(f"not valid YAML: {problem}", where=f"{path}{line}") from error
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise CodecriaError("a recipe is a mapping of keys to values", where=path)
+    tree = cast("dict[str, Any]", data)
+    overridden = {_apply_override(tree, override) for override in overrides or []}
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, schema, path, node, overridden) from error
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise CodecriaError(f"'{override}' is not of the form key.sub=value", where="--set")
+    *parents, last = key.strip().split(".")
+    place = tree
+    for part in parents:
+        child: Any = place.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise CodecriaError(f"'{part}' holds a value, not keys", where=f"--set {key}")
+        place = cast("dict[str, Any]", child)
+    try:
+        place[last] = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise CodecriaError(f"'{value}' is not a YAML value", where=f"--set {key}") from error
+    return key.strip()
+
+
+def _explain(
+    error: ValidationError, schema: type[Recipe], path: Path, node: Any, overridden: set[str]
+) -> CodecriaError:
+    # A misspelt key often leaves the right one missing: the misspelling is the one to name.
+    problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
+    dotted = ".".join(str(part) for part in location)
+    where = f"--set {dotted}" if dotted in overridden else f"{path}{_line_of(node, location)}"
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(schema, location[:-1])
+        near = _nearest(str(location[-1]), known)
+        mend = f"did you mean '{near}'?" if near else f"known keys: {', '.join(known)}"
+        return CodecriaError(f"unknown key '{dotted}'", where=where, mend=mend)
+    if problem["type"] == "missing":
+        return CodecriaError(f"the key '{dotted}' is missing", where=where, mend=f"add it, or --set {dotted}=VALUE")
+    message = problem["msg"].removeprefix("Value error, ")
+    return CodecriaError(f"'{dotted}' = {problem['input']!r}: {message[:1].lower()}{message[1:]}", where=where)
+
+
+def _keys_at(schema: Any, location: list[Any]) -> list[str]:
+    """Names of the fields a recipe has at `location`, looking through lists, dicts, optionals and unions."""
+    schemas = _models_in(schema)
+    for part in location:
+        found: list[type[BaseModel]] = []
+        for model in schemas:
+            if isinstance(part, str) and part in model.model_fields:
+                found += _models_in(model.model_fields[part].annotation)
+        schemas = found or schemas
+    return sorted({name for model in schemas for name in model.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    origin = typing.get_origin(annotation)
+    if origin in (Union, types.UnionType, list, dict, tuple) or origin is not None:
+        return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
+    return []
+
+
+def _line_of(node: Any, location: list[Any]) -> str:
+    """`:line` of the deepest part of `location` that stands in the file."""
+    line = ""
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    line, node = f":{key.start_mark.line + 1}", value
+                    break
+            else:
+                break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = f":{node.start_mark.line + 1}"
+    return line
+
+
+def _nearest(name: str, known: list[str]) -> str | None:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return close[0] if close else None

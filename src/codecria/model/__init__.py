@@ -1,0 +1,1 @@
+"""The Llama transformer: configuration, rotary positions, attention, blocks, and a loss that never holds the logits."""

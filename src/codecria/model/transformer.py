@@ -1,0 +1,153 @@
+"""The Llama transformer. Parameter names are Hugging Face's, so a checkpoint's names are this module's names.
+
+Shapes: B rows, L tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codecria.model.attention import Attention, AttentionPlan, KeyValueCache, grouped_mask
+from codecria.model.rotary import rotary_frequencies, rotary_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from codecria.model.config import ModelConfig
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight, computed in float32 and returned in the input's dtype."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] in, [..., D] out."""
+        return F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps).to(x.dtype)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate(x)) · up(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        """[B, L, D] in, [B, L, D] out."""
+        return self.down_proj(F.silu(self.gate_proj(x_BLD)) * self.up_proj(x_BLD))
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each on a normalised input, each added to the stream."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
+        """[B, L, D] in, [B, L, D] out."""
+        x_BLD = x_BLD + self.self_attn(self.input_layernorm(x_BLD), plan)
+        return x_BLD + self.mlp(self.post_attention_layernorm(x_BLD))
+
+
+class Decoder(nn.Module):
+    """Embedding, blocks and final norm: what Hugging Face names `model.`"""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+
+
+class Transformer(nn.Module):
+    """A Llama model.
+
+    Build it under `torch.device("meta")` to have the shapes without the memory. With a tied head there is no
+    `lm_head` module, so the state dict holds the table once.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = None if config.tied_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.run_block: Callable[[Block, Tensor, AttentionPlan], Tensor] = lambda block, x, plan: block(x, plan)
+        """How a block is run; training replaces it to recompute activations."""
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The head's matrix [V, D]: the embedding table itself when tied."""
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    def forward(
+        self,
+        ids_BL: Tensor,
+        *,
+        positions_BL: Tensor | None = None,
+        documents: list[list[int]] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Tensor:
+        """Hidden states after the final norm, [B, L, D]; `logits` turns them into scores.
+
+        Args:
+            ids_BL: token ids.
+            positions_BL: each token's position; by default 0, 1, 2 … in each row, and from 0 in each document.
+            documents: for each row the lengths of the documents packed in it (their sum is L); a document sees
+                only itself.
+            cache: keys and values of earlier tokens; `positions_BL` must then be given.
+        """
+        if positions_BL is None:
+            positions_BL = default_positions(ids_BL, documents)
+        frequencies = rotary_frequencies(self.config, ids_BL.device)
+        cos, sin = rotary_table(frequencies, positions_BL)
+        x_BLD = self.model.embed_tokens(ids_BL)
+        groups = self.config.num_heads // self.config.num_kv_heads
+        mask = None if cache is None else grouped_mask(cache.mask(positions_BL), groups, x_BLD.dtype)
+        plan = AttentionPlan(cos, sin, documents, cache, mask)
+        for block in self.model.layers:
+            x_BLD = self.run_block(block, x_BLD, plan)  # pyright: ignore[reportArgumentType]
+        return self.model.norm(x_BLD)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores over the vocabulary in float32: [..., D] in, [..., V] out."""
+        return F.linear(hidden, self.head_weight).float()
+
+    @torch.no_grad()
+    def initialise(self, seed: int, std: float = 0.02) -> None:
+        """Fill every weight for training from scratch: normal, `std`; output projections divided by sqrt(2 · layers).
+
+        Each tensor's values depend on the seed and the tensor's name alone.
+        """
+        from codecria.common.random import draw_bits
+
+        for name, weight in self.named_parameters():
+            if weight.ndim == 1:
+                weight.fill_(1.0)
+                continue
+            scale = std
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                scale /= (2 * self.config.num_layers) ** 0.5
+            source = torch.Generator(device="cpu").manual_seed(draw_bits(seed, name) >> 1)
+            weight.copy_(torch.randn(weight.shape, generator=source) * scale)
+
+
+def default_positions(ids_BL: Tensor, documents: list[list[int]] | None) -> Tensor:
+    """0, 1, 2 … in each row, starting again at each packed document: int64 [B, L]."""
+    if documents is None:
+        return torch.arange(ids_BL.shape[1], device=ids_BL.device).expand(ids_BL.shape)
+    rows = [torch.cat([torch.arange(length) for length in lengths]) for lengths in documents]
+    return torch.stack(rows).to(ids_BL.device)

@@ -1,0 +1,61 @@
+"""AdamW, its schedule, and the faster rows of new tokens."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from codecria.training.recipe import OptimiserRecipe
+
+
+def learning_rate(step: int, steps: int, recipe: OptimiserRecipe) -> float:
+    """Rate of step `step` (from 0) of `steps`: linear warm-up, then a cosine from the peak to `final_share` of it.
+
+    The last step has exactly the final rate; the first step of a warm-up of w steps has peak / w.
+    """
+    if step < recipe.warm_up_steps:
+        return recipe.peak_rate * (step + 1) / recipe.warm_up_steps
+    span = max(steps - 1 - recipe.warm_up_steps, 1)
+    done = min((step - recipe.warm_up_steps) / span, 1.0)
+    floor = recipe.peak_rate * recipe.final_share
+    return floor + (recipe.peak_rate - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def make_optimiser(model: nn.Module, recipe: OptimiserRecipe) -> torch.optim.AdamW:
+    """AdamW over the parameters that require a gradient; weight decay on matrices only."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in trainable if each.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [each for each in trainable if each.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=recipe.peak_rate, betas=recipe.betas, eps=recipe.eps, fused=True)
+
+
+class FasterRows:
+    """Gives the last rows of some tables a multiple of the learning rate.
+
+    AdamW's change of an element, decay included, is linear in the rate. So multiplying the change of these rows
+    after the step is the same as a parameter group of their own, and the table stays one tensor.
+    """
+
+    def __init__(self, tables: list[nn.Parameter], rows: int, factor: float) -> None:
+        self._tables = tables if rows and factor != 1.0 else []
+        self._rows = rows
+        self._factor = factor
+        self._before: list[Tensor] = []
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Remember the rows."""
+        self._before = [table[-self._rows :].clone() for table in self._tables]
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Multiply what the step changed."""
+        for table, before in zip(self._tables, self._before, strict=True):
+            table[-self._rows :] = before + self._factor * (table[-self._rows :] - before)

@@ -1,0 +1,82 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from tests.tiny import write_tiny_checkpoint
+
+from codecria.batches.infilling import render_piece
+from codecria.batches.recipe import BatchRecipe, InfillRecipe, LossRecipe
+from codecria.infill.layout import Sentinels
+from codecria.tokenizer.sentinels import add_sentinels
+from codecria.tokenizer.tokenizer import Tokenizer
+
+TEXT = "def area(radius):\n    # the area of a disc\n    return 3.14159 * radius**2\n\n\nprint(area(2))\n"
+
+
+@pytest.fixture(scope="module")
+def markers(tmp_path_factory) -> tuple[Tokenizer, Sentinels]:
+    folder = write_tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+    return add_sentinels(Tokenizer.from_folder(folder))
+
+
+def render(markers, key=0, slot=500, eligible=True, end_ids=(), **changes):
+    recipe = BatchRecipe(infill=InfillRecipe(**changes.pop("infill", {})), **changes)
+    tokenizer, sentinels = markers
+    return render_piece(
+        tokenizer, sentinels, TEXT, recipe, key=("seed", key), slot=slot, eligible=eligible, end_ids=list(end_ids)
+    )
+
+
+def test_rate_and_orders_are_the_recipe_s(markers):
+    forms = Counter(render(markers, key, infill={"rate": 0.9, "psm_share": 0.5}).form for key in range(600))
+    assert abs(forms["plain"] / 600 - 0.1) < 0.04
+    assert abs(forms["psm"] / 600 - 0.45) < 0.07
+    assert forms["psm"] + forms["spm"] + forms["plain"] == 600
+
+
+def test_the_draw_depends_on_the_key_alone(markers):
+    again = [render(markers, key) for key in range(20)]
+    for key in reversed(range(20)):
+        assert render(markers, key).ids == again[key].ids
+
+
+def test_every_middle_has_its_end_and_full_weight(markers):
+    tokenizer, sentinels = markers
+    for key in range(50):
+        rendered = render(markers, key, infill={"rate": 1.0}, loss=LossRecipe(context_share=0.0))
+        assert rendered.ids[-1] == sentinels.end[0]
+        assert (rendered.weights[rendered.middle_start :] == 1).all()
+        assert (rendered.weights[: rendered.middle_start] == 0).all()
+        text = tokenizer.decode(rendered.ids)
+        assert sorted(text) == sorted(TEXT)
+
+
+def test_context_weight_is_a_share_of_the_tokens_and_markers_carry_none(markers):
+    _, sentinels = markers
+    shares = []
+    for key in range(100):
+        rendered = render(markers, key, infill={"rate": 1.0, "psm_share": 1.0}, loss=LossRecipe(context_share=0.15))
+        context = rendered.weights[1 : rendered.middle_start]
+        shares.append(context.mean())
+        at = np.isin(np.array(rendered.ids), [sentinels.prefix, sentinels.suffix, sentinels.middle])
+        assert (rendered.weights[at] == 0).all()
+    assert abs(np.mean(shares) - 0.15) < 0.03
+
+
+def test_what_outgrows_its_slot_stays_left_to_right(markers):
+    tokenizer, _ = markers
+    plain = tokenizer.encode(TEXT)
+    rendered = render(markers, slot=len(plain) + 1, infill={"rate": 1.0})
+    assert rendered.form == "outgrown"
+    assert rendered.ids == plain
+
+
+def test_cut_documents_are_not_infilled_at_document_level(markers):
+    assert {render(markers, key, eligible=False, infill={"rate": 1.0}).form for key in range(20)} == {"plain"}
+
+
+def test_a_plain_document_ends_with_its_end(markers):
+    rendered = render(markers, infill={"rate": 0.0}, end_ids=[0])
+    assert rendered.ids[-1] == 0
+    assert rendered.weights[0] == 0
+    assert rendered.weights[1:].all()

@@ -1,0 +1,102 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codecria.common.errors import CodecriaError
+from codecria.infill.layout import Sentinels, Split, common_length, decode_middle, infill_example, infill_prompt
+
+
+class Characters:
+    """A real, tiny encoder: code points shifted past the special ids, with SentencePiece's dummy space or without."""
+
+    SHIFT = 100
+
+    def __init__(self, dummy_space):
+        self.has_dummy_space = dummy_space
+        self.bos_ids = [1] if dummy_space else []
+
+    def encode(self, text):
+        return self.encode_infilling(" " + text if self.has_dummy_space and text else text)
+
+    def encode_infilling(self, text):
+        return [ord(letter) + self.SHIFT for letter in text]
+
+    def decode(self, ids):
+        text = self.decode_infilling(ids)
+        return text.removeprefix(" ") if self.has_dummy_space else text
+
+    def decode_infilling(self, ids):
+        return "".join(chr(id - self.SHIFT) for id in ids if id >= self.SHIFT)
+
+
+LLAMA, PLAIN = Characters(True), Characters(False)
+CODE_LLAMA = Sentinels(prefix=7, suffix=8, middle=9, end=(10, 2), family="code-llama")
+CODESTRAL = Sentinels(prefix=7, suffix=8, middle=None, end=(2,), family="codestral", orders=("spm",))
+parts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def text_ids(encoder, text):
+    return encoder.encode_infilling(text)
+
+
+def test_psm_and_spm_as_the_released_code_writes_them():
+    assert infill_prompt(LLAMA, CODE_LLAMA, "ab", "cd", "psm") == [
+        1,
+        7,
+        *text_ids(LLAMA, " ab"),
+        8,
+        *text_ids(LLAMA, "cd"),
+        9,
+    ]
+    assert infill_prompt(LLAMA, CODE_LLAMA, "ab", "cd", "spm") == [
+        1,
+        7,
+        8,
+        *text_ids(LLAMA, "cd"),
+        9,
+        *text_ids(LLAMA, " ab"),
+    ]
+    assert infill_prompt(PLAIN, CODE_LLAMA, "", "", "psm") == [7, 8, 9]
+
+
+def test_codestral_begins_with_the_suffix_and_has_no_middle_marker():
+    assert infill_prompt(PLAIN, CODESTRAL, "ab", "cd", "spm") == [8, *text_ids(PLAIN, "cd"), 7, *text_ids(PLAIN, "ab")]
+    with pytest.raises(CodecriaError, match="codestral layout has no PSM order; use SPM"):
+        infill_prompt(PLAIN, CODESTRAL, "ab", "cd", "psm")
+
+
+@given(parts, parts, parts, st.sampled_from([LLAMA, PLAIN]), st.sampled_from(["psm", "spm"]))
+def test_an_example_is_its_prompt_then_the_middle_then_the_end(prefix, middle, suffix, encoder, order):
+    example = infill_example(encoder, CODE_LLAMA, Split(prefix, middle, suffix), order)
+    prompt = infill_prompt(encoder, CODE_LLAMA, prefix, suffix, order)
+    assert example.ids[-1] == CODE_LLAMA.end[0]
+    assert example.ids[: len(prompt)] == prompt
+    assert example.middle_start == len(prompt)
+    assert decode_middle(encoder, CODE_LLAMA, example.ids[len(prompt) : -1], prefix, order) == middle
+
+
+@given(parts, parts, parts)
+def test_no_text_yields_a_marker(prefix, middle, suffix):
+    spelled = Split(f"<PRE>{prefix}", f"{middle}▁<MID>", f"<EOT>{suffix}")
+    ids = infill_example(PLAIN, CODE_LLAMA, spelled, "psm").ids
+    assert [id for id in ids if id < Characters.SHIFT] == [7, 8, 9, 10]
+
+
+def test_spm_middle_begins_where_the_joined_encoding_leaves_the_prefix():
+    class Pairs(Characters):
+        """Joins two letters into one token where it can, so a boundary inside a pair splits no token in SPM."""
+
+        def encode_infilling(self, text):
+            return [1000 + hash(text[i : i + 2]) % 10**9 for i in range(0, len(text), 2)]
+
+    encoder = Pairs(False)
+    example = infill_example(encoder, CODE_LLAMA, Split("abc", "def", ""), "spm")
+    assert example.ids[:3] == [7, 8, 9]
+    assert example.ids[3:-1] == encoder.encode("abcdef")
+    assert example.middle_start == 4  # "cd" straddles the boundary, so it counts as middle
+
+
+def test_common_length():
+    assert common_length([1, 2, 3], [1, 2, 4]) == 2
+    assert common_length([], [1]) == 0
+    assert common_length([1, 2], [1, 2, 3]) == 2

@@ -1,0 +1,47 @@
+import torch
+
+from codecria.checkpoint.open import load_model, open_checkpoint
+from codecria.training.loop import train
+from codecria.training.lora import add_lora, plain_weights
+from codecria.training.metrics import read_metrics
+from codecria.training.recipe import LoraRecipe, TrainRecipe
+from codecria.training.start import start_model
+from codecria.training.state import trainable
+
+
+def test_adapters_begin_at_zero_and_merge_exactly(recipe_values):
+    recipe = TrainRecipe.model_validate(recipe_values)
+    start = start_model(recipe, torch.device("cpu"))
+    ids = torch.randint(0, 600, (1, 40))
+    before = start.model(ids)
+    weights = {name: each.clone() for name, each in start.model.state_dict().items()}
+    add_lora(start.model, LoraRecipe(rank=4), start.new_rows, seed=0)
+    assert torch.equal(start.model(ids), before)
+    assert {name.rsplit(".", 1)[1] for name in trainable(start.model)} == {"lora_down", "lora_up", "rows"}
+    with torch.no_grad():
+        for parameter in trainable(start.model).values():
+            parameter += 0.05
+    merged = plain_weights(start.model)
+    assert set(merged) == set(weights)
+    adapted = start.model(ids)
+    plain = load_model(start.parent)
+    from codecria.training.start import grow_vocabulary
+
+    plain = grow_vocabulary(plain, start.parent.tokenizer.vocab_size, start.model.config.vocab_size, 0)
+    plain.load_state_dict(merged)
+    torch.testing.assert_close(plain(ids), adapted, atol=1e-4, rtol=1e-4)
+
+
+def test_a_run_trains_adapters_and_new_rows_only_and_resumes(recipe_values, tmp_path):
+    values = recipe_values | {"lora": {"rank": 4, "alpha": 8}, "steps": 30}
+    values["optimiser"] = {"peak_rate": 2e-2, "warm_up_steps": 3}
+    recipe = TrainRecipe.model_validate(values)
+    checkpoint = open_checkpoint(train(recipe, tmp_path / "run"))
+    trained, parent = load_model(checkpoint).state_dict(), load_model(open_checkpoint(recipe.model)).state_dict()
+    table, old = trained["model.embed_tokens.weight"], parent["model.embed_tokens.weight"]
+    assert torch.equal(table[: len(old)], old)
+    assert len(table) == len(old) + 16
+    assert torch.equal(trained["model.norm.weight"], parent["model.norm.weight"])
+    assert not torch.equal(trained["model.layers.1.mlp.up_proj.weight"], parent["model.layers.1.mlp.up_proj.weight"])
+    losses = [line["loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert sum(losses[-5:]) < sum(losses[:5])

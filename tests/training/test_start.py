@@ -1,0 +1,25 @@
+import torch
+
+from codecria.training.recipe import TrainRecipe
+from codecria.training.start import add_rows, start_model
+
+
+def test_new_rows_differ_from_one_another_and_lie_among_the_old():
+    """Reserved rows of a foundation model are all alike (cosine 1.0 in SmolLM2): a model cannot tell them apart."""
+    table = torch.randn(500, 64, generator=torch.Generator().manual_seed(0)) + 0.3
+    grown = add_rows(table, 516, key=7)
+    assert torch.equal(grown[:500], table)
+    new = grown[500:]
+    cosine = torch.nn.functional.cosine_similarity(new[:, None], new[None], dim=-1)
+    assert (cosine - torch.eye(16)).abs().max() < 0.6
+    assert 0.8 < (new.norm(dim=1).mean() / table.norm(dim=1).mean()).item() < 1.25
+    assert torch.equal(add_rows(table, 516, key=7), grown)
+    assert not torch.equal(add_rows(table, 516, key=8)[500:], new)
+
+
+def test_a_start_has_markers_the_parent_lacks(recipe_values):
+    start = start_model(TrainRecipe.model_validate(recipe_values), torch.device("cpu"))
+    assert start.new_rows == 16
+    assert start.sentinels is not None
+    assert start.model.config.vocab_size == start.tokenizer.vocab_size == len(start.model.head_weight)
+    assert start.sentinels.prefix == start.parent.config.vocab_size
