@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -88,6 +89,12 @@ def atomic_folder(path: Path | str) -> Generator[Path]:
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise explain_os_error(error, path) from error
+    except Exception as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        # Writers in Rust (safetensors) raise errors of their own that carry the system's number in the text.
+        if number := re.search(r"\(os error (\d+)\)", str(error)):
+            raise explain_os_error(OSError(int(number[1]), str(error)), path) from error
+        raise
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

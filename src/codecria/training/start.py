@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from codecria.checkpoint.huggingface import save_huggingface
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.checkpoint.source import Description
 from codecria.common.random import draw_bits
@@ -15,6 +16,8 @@ from codecria.tokenizer.sentinels import add_sentinels, find_sentinels
 from codecria.training.lora import tables
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from codecria.checkpoint.source import Checkpoint
@@ -98,3 +101,12 @@ def description(start: Start) -> Description:
 def row_tables(model: Transformer) -> list[torch.nn.Parameter]:
     """The parameters that hold a row for each token."""
     return [table.weight for table in tables(model)]  # pyright: ignore[reportReturnType]
+
+
+def save_start(recipe: TrainRecipe, folder: Path) -> None:
+    """Write what a stage begins with as a checkpoint folder: the parent, new rows untrained. Once written it stays."""
+    if (folder / "config.json").exists():
+        return
+    start = start_model(recipe, torch.device("cpu"))
+    dtype = torch.bfloat16 if recipe.export_precision == "bf16" else torch.float32
+    save_huggingface(folder, start.model, description(start), dtype=dtype)

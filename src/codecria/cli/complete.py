@@ -1,0 +1,74 @@
+"""`codecria complete`: continue a text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codecria.cli import options
+from codecria.common.errors import CodecriaError, explain_os_error
+
+
+def complete(
+    prompt: Annotated[
+        str | None, typer.Argument(help="The text to continue; standard input when absent or `-`.")
+    ] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the text from a file.")] = None,
+    model: options.ModelOption = options.DEFAULT_MODEL,
+    max_tokens: options.MaxTokens = 128,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    top_k: options.TopK = 0,
+    seed: options.Seed = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="Stop before this text. Repeatable.")] = None,
+    threads: options.Threads = None,
+) -> None:
+    """Continue a text, streaming to standard output.
+
+    The text is taken as it is: no template, nothing stripped.
+
+    **Example**
+
+    `codecria complete 'def fibonacci(n):' --max-tokens 64 --stop $'\\n\\n'`
+    """
+    text = _read(prompt, file)
+    loaded = options.load(model, threads)
+
+    pieces = loaded.stream_complete(
+        text,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+        stop=tuple(stop or ()),
+    )
+    for piece in pieces:
+        typer.echo(piece, nl=False)
+    if sys.stdout.isatty():
+        typer.echo()
+
+
+def _read(prompt: str | None, file: Path | None) -> str:
+    if file is not None:
+        if prompt is not None:
+            raise CodecriaError("both a text and a file are given", where="--file", mend="give one")
+        return read_text(file)
+    if prompt is None or prompt == "-":
+        if sys.stdin.isatty():
+            raise CodecriaError("no text", where="PROMPT", mend="give it as an argument, or pipe it in")
+        return sys.stdin.read()
+    return prompt
+
+
+def read_text(path: Path) -> str:
+    """A file's text, line ends kept; one line of error when it is missing, unreadable or not UTF-8."""
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+    except UnicodeDecodeError as error:
+        raise CodecriaError(f"not UTF-8 at byte {error.start}", where=path, mend="convert it first") from error

@@ -1,0 +1,102 @@
+"""`codecria infill`: fill in the middle at a place in a file, or at a mark in standard input."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from codecria.cli import options
+from codecria.cli.complete import read_text
+from codecria.common.errors import CodecriaError
+from codecria.common.files import write_atomic
+
+
+def infill(
+    place: Annotated[
+        str, typer.Argument(metavar="FILE:LINE:COL", help="Where the cursor is; `-` reads standard input.")
+    ],
+    model: options.ModelOption = options.DEFAULT_MODEL,
+    mark: Annotated[str, typer.Option(help="What marks the cursor in standard input.")] = "<FILL>",
+    whole: Annotated[bool, typer.Option("--whole", help="Print the whole text with the middle in its place.")] = False,
+    write: Annotated[bool, typer.Option("--write", "-w", help="Put the middle into the file itself.")] = False,
+    until: Annotated[
+        Literal["end", "line", "block"],
+        typer.Option(help="Stop at the model's end mark, a line end, or the block's end."),
+    ] = "end",
+    max_tokens: options.MaxTokens = 128,
+    temperature: options.Temperature = 0.0,
+    top_p: options.TopP = 1.0,
+    top_k: options.TopK = 0,
+    seed: options.Seed = 0,
+    threads: options.Threads = None,
+) -> None:
+    """Fill in what is missing at the cursor, from the code on both sides of it.
+
+    LINE and COL count from 1, in characters: column 1 is before the line's first character. What is printed is the
+    middle alone, its spaces as they are, so it can be piped; `--whole` prints the finished text.
+
+    **Examples**
+
+    `codecria infill src/shop.py:41:9 --model runs/demo/train/checkpoint`
+
+    `printf 'def area(r):\\n    return <FILL>\\n' | codecria infill - --whole`
+    """
+    path, prefix, suffix = _read_place(place, mark)
+    if write and path is None:
+        raise CodecriaError("standard input cannot be written to", where="--write", mend="use --whole")
+    loaded = options.load(model, threads)
+
+    middle = loaded.infill(
+        prefix,
+        suffix,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        seed=seed,
+        stop_at=until,
+    ).text
+    if write and path is not None:
+        write_atomic(path, prefix + middle + suffix)
+        typer.echo(f"{path}: {len(middle)} characters written", err=True)
+        return
+    typer.echo(prefix + middle + suffix if whole else middle, nl=not whole and sys.stdout.isatty())
+
+
+def _read_place(place: str, mark: str) -> tuple[Path | None, str, str]:
+    if place == "-":
+        text = sys.stdin.read()
+        if text.count(mark) != 1:
+            what = f"the mark {mark} stands {text.count(mark)} times in it"
+            raise CodecriaError(what, where="standard input", mend="put it once, where the cursor is, or name --mark")
+        prefix, suffix = text.split(mark)
+        return None, prefix, suffix
+    match = re.fullmatch(r"(.+):(\d+):(\d+)", place, re.DOTALL)
+    if match is None:
+        raise CodecriaError("is not of the form FILE:LINE:COL", where=place, mend="for example app.py:12:5")
+    path = Path(match[1])
+    prefix, suffix = split_at(read_text(path), int(match[2]), int(match[3]), place)
+    return path, prefix, suffix
+
+
+def split_at(text: str, line: int, column: int, where: str) -> tuple[str, str]:
+    """Cut a text at a cursor, line and column from 1, in characters.
+
+    A line's last column is behind its last character, before its line end; CR LF counts as the line end.
+
+    Raises:
+        CodecriaError: the cursor is outside the text.
+    """
+    lines = text.split("\n")
+    if not 1 <= line <= len(lines):
+        raise CodecriaError(f"line {line} of {len(lines)}", where=where, mend=f"LINE is 1 to {len(lines)}")
+    length = len(lines[line - 1].removesuffix("\r"))
+    if not 1 <= column <= length + 1:
+        what = f"column {column} of a line with {length} characters"
+        raise CodecriaError(what, where=where, mend=f"COL is 1 to {length + 1}")
+    offset = sum(len(each) + 1 for each in lines[: line - 1]) + column - 1
+    return text[:offset], text[offset:]

@@ -1,0 +1,66 @@
+"""`codecria`: commands, and the one place where errors become a line and an exit status."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from codecria.cli import chat, complete, convert, corpus, demo, doctor, evaluate, infill, models, train
+from codecria.common.errors import CodecriaError, explain_os_error
+
+app = typer.Typer(
+    name="codecria",
+    help="Turn an open foundation model into a code model by the Code Llama recipe, and use it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("complete")(complete.complete)
+app.command("infill")(infill.infill)
+app.command("chat")(chat.chat)
+app.add_typer(corpus.app, name="corpus")
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
+app.command("models")(models.models)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+
+@app.callback(invoke_without_command=True)
+def _root(  # pyright: ignore[reportUnusedFunction]
+    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"codecria {installed('codecria')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 done, 1 an error that one line explains, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except CodecriaError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
+        sys.stderr.close()
+        sys.exit(141)
+    except OSError as error:
+        _fail(str(explain_os_error(error)))
+    except KeyboardInterrupt:
+        print("interrupted; start the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Options that several commands share, so that a thing has one name and one meaning everywhere."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from codecria.generation.code_model import CodeModel
+
+DEFAULT_MODEL = "smollm2-135m"
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="CODECRIA_MODEL",
+        help="A checkpoint's folder or file, or a name from `codecria models`.",
+    ),
+]
+MaxTokens = Annotated[int, typer.Option("--max-tokens", "-n", min=1, help="Longest answer in tokens.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the most probable token each time.")]
+TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Sample from the smallest set with this probability.")]
+TopK = Annotated[int, typer.Option(min=0, help="Sample from this many tokens at most; 0 is no limit.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same samples.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key of the recipe: `--set optimiser.peak_rate=1e-4`. Repeatable."),
+]
+
+
+def load(model: str, threads: int | None) -> CodeModel:
+    """Load a model for generation, on `threads` CPU threads."""
+    import torch
+
+    from codecria.generation.code_model import load as load_model
+
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    return load_model(model)

@@ -1,0 +1,48 @@
+"""One build at a time in a folder, by a lock that a killed process leaves open."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from codecria.common.errors import CodecriaError, explain_os_error
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Hold the lock `.NAME.lock` beside `folder` while the block runs.
+
+    Raises:
+        CodecriaError: another process holds it, or the parent folder cannot be written.
+    """
+    path = folder.parent / f".{folder.name}.lock"
+    descriptor = _locked(path, folder)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(path: Path, folder: Path) -> int:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise explain_os_error(error, path) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise CodecriaError("another build is writing it", where=folder, mend="wait until it has ended") from error
+        # The holder removes the file when it is done: what was locked here may have no name any more.
+        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+            return descriptor
+        os.close(descriptor)

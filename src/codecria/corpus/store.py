@@ -1,0 +1,243 @@
+"""A corpus on disk: Parquet shards by split, a ledger of what was dropped, and a manifest.
+
+corpus/
+  train-00000.parquet      columns: the fields of `Document`; zstd
+  held_out-00000.parquet   documents of packages that are never trained on
+  ledger.parquet           one row per file that is not in the corpus, with the reason
+  manifest.json            counts, recipe, versions, and the SHA-256 of every file above
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codecria.common.errors import CodecriaError
+from codecria.common.files import sha256_of_file
+from codecria.corpus.document import Document
+from codecria.corpus.manifest import Count, Manifest, Shard, Split, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+LEDGER = "ledger.parquet"
+
+DOCUMENT_FIELDS = tuple(field.name for field in fields(Document))
+DOCUMENT_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in DOCUMENT_FIELDS])
+LEDGER_SCHEMA = pa.schema(
+    [
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("kept_origin", pa.string()),
+        pa.field("kept_path", pa.string()),
+        pa.field("similarity", pa.float32()),
+    ]
+)
+
+_ROW_GROUP_BYTES = 8_000_000
+_READ_ROWS = 256
+
+
+class _TableWriter:
+    """Rows into one Parquet file, a row group at a time."""
+
+    def __init__(self, path: Path, schema: Any, compression: str = "zstd") -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(path, schema, compression=compression, write_statistics=False)
+        self._rows: list[tuple[Any, ...]] = []
+        self._held_bytes = 0
+
+    def add(self, row: tuple[Any, ...], size_bytes: int) -> None:
+        self._rows.append(row)
+        self._held_bytes += size_bytes
+        if self._held_bytes >= _ROW_GROUP_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            columns = [list(column) for column in zip(*self._rows, strict=True)]
+            arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        self._rows.clear()
+        self._held_bytes = 0
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+
+class ShardWriter:
+    """Documents of one split into shards of about `shard_bytes` of text; a document is never cut."""
+
+    def __init__(self, folder: Path, split: Split, shard_bytes: int, compression: str = "zstd") -> None:
+        self._folder = folder
+        self._split: Split = split
+        self._shard_bytes = shard_bytes
+        self._compression = compression
+        self._writer: _TableWriter | None = None
+        self._documents = self._text_bytes = 0
+        self.shards: list[Shard] = []
+
+    def add(self, document: Document, size_bytes: int) -> None:
+        """Append a document whose text has `size_bytes` bytes."""
+        if self._writer is None:
+            self._writer = _TableWriter(self._path, DOCUMENT_SCHEMA, self._compression)
+            self._documents = self._text_bytes = 0
+        self._writer.add(tuple(getattr(document, name) for name in DOCUMENT_FIELDS), size_bytes)
+        self._documents += 1
+        self._text_bytes += size_bytes
+        if self._text_bytes >= self._shard_bytes:
+            self._finish()
+
+    def close(self) -> list[Shard]:
+        """Finish the last shard; all shards."""
+        if self._writer is not None:
+            self._finish()
+        return self.shards
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / f"{self._split}-{len(self.shards):05d}.parquet"
+
+    def _finish(self) -> None:
+        path = self._path
+        cast("_TableWriter", self._writer).close()
+        self._writer = None
+        self.shards.append(
+            Shard(
+                name=path.name,
+                split=self._split,
+                documents=self._documents,
+                text_bytes=self._text_bytes,
+                file_bytes=path.stat().st_size,
+                sha256=sha256_of_file(path),
+            )
+        )
+
+
+class LedgerWriter:
+    """The ledger: a row for each file that was examined and is not in the corpus."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LEDGER
+        self._writer = _TableWriter(self._path, LEDGER_SCHEMA)
+        self.dropped: dict[str, Count] = {}
+
+    def drop(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        kind: str,
+        origin: str,
+        path: str,
+        size_bytes: int,
+        kept: tuple[str, str, float] | None = None,
+    ) -> None:
+        """Record a dropped file; `kept` is (origin, path, similarity) of the document it is a copy of."""
+        kept_origin, kept_path, similarity = kept or (None, None, None)
+        row = (reason, detail, kind, origin, path, size_bytes, kept_origin, kept_path, similarity)
+        self._writer.add(row, 200 + len(path))
+        self.dropped[reason] = self.dropped.get(reason, Count()).plus(size_bytes)
+
+    def close(self) -> str:
+        """Finish the file; its SHA-256."""
+        self._writer.close()
+        return sha256_of_file(self._path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            self._writer.close()
+
+
+def iterate_documents(
+    folder: Path, split: Split = "train", columns: Sequence[str] | None = None, *, verify: bool = False
+) -> Iterator[Document]:
+    """The documents of a split, in the order they were written.
+
+    Args:
+        folder: a finished corpus.
+        split: "train" or "held_out".
+        columns: fields to read; the others are empty strings. None reads all.
+        verify: compare each shard with its SHA-256 before it is read.
+
+    Raises:
+        CodecriaError: a shard is missing or damaged, or a column does not exist.
+    """
+    chosen = tuple(DOCUMENT_FIELDS if columns is None else columns)
+    if unknown := [name for name in chosen if name not in DOCUMENT_FIELDS]:
+        raise CodecriaError(f"no column '{unknown[0]}'", where=folder, mend=f"columns: {', '.join(DOCUMENT_FIELDS)}")
+    empty: dict[str, Any] = dict.fromkeys(DOCUMENT_FIELDS, "")
+    for shard in read_manifest(folder).shards:
+        if shard.split == split:
+            if verify:
+                verify_shard(folder, shard)
+            for row in read_rows(folder / shard.name, chosen):
+                yield Document(**{**empty, **row})
+
+
+def verify_shard(folder: Path, shard: Shard) -> None:
+    """Raise CodecriaError unless the shard is there and has the bytes the manifest names."""
+    path = folder / shard.name
+    _require(path)
+    if sha256_of_file(path) != shard.sha256:
+        size = path.stat().st_size
+        what = f"is damaged: its SHA-256 is not the manifest's ({size:,} bytes; {shard.file_bytes:,} were written)"
+        raise CodecriaError(what, where=path, mend="build the corpus again")
+
+
+def verify_corpus(folder: Path) -> Manifest:
+    """Check every shard and the ledger against the manifest, and return it.
+
+    Raises:
+        CodecriaError: a file is missing or damaged.
+    """
+    manifest = read_manifest(folder)
+    for shard in manifest.shards:
+        verify_shard(folder, shard)
+    ledger = folder / LEDGER
+    _require(ledger)
+    if sha256_of_file(ledger) != manifest.ledger_sha256:
+        raise CodecriaError(
+            "is damaged: its SHA-256 is not the manifest's", where=ledger, mend="build the corpus again"
+        )
+    return manifest
+
+
+def iterate_ledger(folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of the ledger: reason, detail, kind, origin, path, size_bytes, kept_origin, kept_path, similarity."""
+    yield from read_rows(folder / LEDGER, tuple(LEDGER_SCHEMA.names))
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise CodecriaError("is missing: the manifest names it", where=path, mend="build the corpus again")
+
+
+def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet file as mappings, in order.
+
+    Raises:
+        CodecriaError: the file is missing or damaged.
+    """
+    _require(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_READ_ROWS, columns=list(columns), use_threads=False):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise CodecriaError(
+            "is damaged: it cannot be read as Parquet", where=path, mend="build the corpus again"
+        ) from error

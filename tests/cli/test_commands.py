@@ -1,0 +1,117 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codecria.cli.infill import split_at
+from codecria.common.errors import CodecriaError
+
+CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "complete", "infill", "chat", "corpus build", "corpus show", "train", "evaluate", "convert", "models", "doctor",
+        "demo",
+    ],
+)  # fmt: skip
+def test_help_reads_like_a_man_page_with_an_example(run, command):
+    status, out, _ = run(*command.split(), "--help")
+    assert status == 0
+    assert "Example" in out
+    assert f"codecria {command.split()[0]}" in out
+
+
+def test_version(run):
+    assert run("--version")[1].startswith("codecria 0.")
+
+
+def test_help_does_not_load_torch():
+    code = "import sys; from codecria.cli import main; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@given(st.text(alphabet="ab é😀\t", max_size=20), st.lists(st.text(alphabet="ab\r", max_size=5), max_size=5), st.data())
+def test_a_cursor_is_lines_and_characters_from_one(line, others, data):
+    lines = [*others, line, "end"]
+    column = data.draw(st.integers(1, len(line) + 1))
+    prefix, suffix = split_at("\n".join(lines), len(others) + 1, column, "file")
+    assert prefix + suffix == "\n".join(lines)
+    assert prefix.rsplit("\n", 1)[-1] == line[: column - 1]
+
+
+def test_a_line_ends_before_its_crlf():
+    assert split_at("ab\r\ncd", 1, 3, "x") == ("ab", "\r\ncd")
+    with pytest.raises(CodecriaError):
+        split_at("ab\r\ncd", 1, 4, "x")
+
+
+def test_infill_prints_the_middle_and_puts_it_in_place(run, infill_model, tmp_path):
+    path = tmp_path / "shop.py"
+    path.write_text(CODE)
+    place = f"{path}:2:12"
+    options = ("--model", infill_model, "--max-tokens", 12)
+    status, middle, _ = run("infill", place, *options)
+    assert status == 0
+    assert path.read_text() == CODE
+    _, whole, _ = run("infill", place, *options, "--whole")
+    assert whole == CODE[:29] + middle + CODE[29:]
+    run("infill", place, *options, "--write")
+    assert path.read_text() == whole
+    _, piped, _ = run("infill", "-", *options, "--whole", stdin=CODE[:29] + "<FILL>" + CODE[29:])
+    assert piped == whole
+    _, line, _ = run("infill", place, *options, "--until", "line")
+    assert "\n" not in line
+
+
+def test_complete_and_chat_stream(run, plain_model):
+    status, out, _ = run("complete", "import os\n", "--model", plain_model, "--max-tokens", 8)
+    assert status == 0
+    again = run("complete", "-", "--model", plain_model, "--max-tokens", 8, stdin="import os\n")[1]
+    assert again == out
+    status, answer, _ = run("chat", "hello", "--model", plain_model, "--max-tokens", 8, "--temperature", 1)
+    assert status == 0
+    assert answer.endswith("\n")
+
+
+def test_convert_there_and_back(run, plain_model, tmp_path):
+    assert run("convert", plain_model, tmp_path / "m.gguf", "--to", "gguf-f16")[0] == 0
+    assert run("convert", tmp_path / "m.gguf", tmp_path / "back")[0] == 0
+    assert json.loads((tmp_path / "back" / "config.json").read_text())["vocab_size"]
+    assert (
+        run("complete", "import", "--model", tmp_path / "back", "--max-tokens", 4)[1]
+        == run("complete", "import", "--model", tmp_path / "m.gguf", "--max-tokens", 4)[1]
+    )
+
+
+def test_models_lists_licences_and_what_infills(run):
+    status, out, _ = run("models")
+    assert status == 0
+    assert "codellama-7b" in out
+    assert "llama2" in out
+    assert "apache-2.0" in out
+
+
+def test_corpus_build_and_show(run, tmp_path):
+    code = tmp_path / "code"
+    for number in range(8):
+        (code / f"project{number}").mkdir(parents=True)
+        body = "\n".join(f"def f{number}_{n}(x):\n    return x * {n} + {number}\n" for n in range(20))
+        (code / f"project{number}" / "main.py").write_text(body)
+    status, out, err = run("corpus", "build", tmp_path / "corpus", "--source", code, "--licence", "MIT")
+    assert status == 0, err
+    assert "MIT" in out
+    assert run("corpus", "show", tmp_path / "corpus")[1] == out
+
+
+def test_train_shows_its_whole_recipe(run, tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("model: m\ncorpus: c\nsteps: 5\nsequences_per_step: 1\n")
+    status, out, _ = run("train", path, "--show", "--set", "optimiser.peak_rate=1e-5")
+    assert status == 0
+    assert "peak_rate: 1.0e-05" in out
+    assert "warm_up_steps: 1000" in out

@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from codecria.corpus.near_duplicates import NearDuplicateRecipe, ShingleSets, find_exact_copies, find_near_duplicates
+from codecria.corpus.shingles import jaccard, shingle_hashes
+
+THOROUGH = NearDuplicateRecipe(bands=51, rows=5)
+
+
+def words(rng: np.random.Generator, count: int) -> list[str]:
+    return [f"w{number}" for number in rng.integers(0, 5_000, count)]
+
+
+def edited(rng: np.random.Generator, tokens: list[str], changes: int) -> list[str]:
+    """The same words with some of them replaced."""
+    result = list(tokens)
+    for place in rng.choice(len(tokens), changes, replace=False):
+        result[place] = f"edit{rng.integers(0, 10**9)}"
+    return result
+
+
+def planted(seed: int, originals: int = 120) -> list[str]:
+    """Texts of 200 words, each with four copies of which 1, 3, 6 and 20 words are replaced."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for _ in range(originals):
+        tokens = words(rng, 200)
+        texts += [" ".join(tokens)] + [" ".join(edited(rng, tokens, changes)) for changes in (1, 3, 6, 20)]
+    return texts
+
+
+def search(texts: list[str], recipe: NearDuplicateRecipe, rank: list[int] | None = None):
+    sets = ShingleSets.of([shingle_hashes(text) for text in texts])
+    order = np.array(range(len(texts)) if rank is None else rank, dtype=np.int64)
+    return sets, find_near_duplicates(sets, order, recipe)
+
+
+def by_brute_force(sets: ShingleSets, rank: list[int], threshold: float) -> set[int]:
+    kept: list[int] = []
+    dropped: set[int] = set()
+    for document in rank:
+        if any(jaccard(sets[document], sets[one]) >= threshold for one in kept):
+            dropped.add(document)
+        else:
+            kept.append(document)
+    return dropped
+
+
+@pytest.mark.parametrize("method", ["rensa", "numpy"])
+def test_finds_what_comparing_every_pair_finds(method):
+    texts = planted(seed=0)
+    recipe = NearDuplicateRecipe(bands=51, rows=5, signatures=method)
+    sets, found = search(texts, recipe)
+    expected = by_brute_force(sets, list(range(len(texts))), recipe.threshold)
+    dropped = set(np.flatnonzero(found.kept_for >= 0).tolist())
+    assert 240 <= len(expected) <= 400
+    assert len(dropped & expected) >= 0.995 * len(expected)
+    assert dropped <= expected
+
+
+def test_bigcodes_bands_find_what_their_formula_says():
+    rng = np.random.default_rng(7)
+    recipe = NearDuplicateRecipe()
+    hits, chances = 0, []
+    texts: list[str] = []
+    for _ in range(300):
+        tokens = words(rng, 200)
+        texts += [" ".join(tokens), " ".join(edited(rng, tokens, 6))]
+    sets, found = search(texts, recipe)
+    for first in range(0, len(texts), 2):
+        similarity = jaccard(sets[first], sets[first + 1])
+        if similarity >= recipe.threshold:
+            chances.append(1 - (1 - similarity**recipe.rows) ** recipe.bands)
+            hits += bool(found.kept_for[first + 1] == first)
+    assert len(chances) > 150
+    deviation = np.sqrt(sum(chance * (1 - chance) for chance in chances))
+    assert abs(hits - sum(chances)) < 4 * deviation
+
+
+def test_every_dropped_document_is_similar_to_its_kept_one():
+    texts = planted(seed=1)
+    sets, found = search(texts, NearDuplicateRecipe())
+    dropped = np.flatnonzero(found.kept_for >= 0).tolist()
+    assert dropped
+    for document in dropped:
+        kept = int(found.kept_for[document])
+        assert found.kept_for[kept] == -1
+        assert kept < document
+        assert jaccard(sets[document], sets[kept]) == pytest.approx(float(found.similarity[document]))
+        assert found.similarity[document] >= 0.7
+
+
+def test_a_chain_deletes_only_its_links():
+    # A chain of windows over one long text: neighbours are 0.82 similar, the ends not at all.
+    tokens = words(np.random.default_rng(3), 2_000)
+    texts = [" ".join(tokens[at : at + 204]) for at in range(0, 1_000, 20)]
+    sets, found = search(texts, THOROUGH)
+    neighbours = [jaccard(sets[one], sets[one + 1]) for one in range(len(texts) - 1)]
+    assert min(neighbours) > 0.7
+    assert jaccard(sets[0], sets[2]) < 0.7
+    # Union-find would leave one of 50; stars leave every second one.
+    assert np.flatnonzero(found.kept_for == -1).tolist() == list(range(0, 50, 2))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6))
+def test_the_result_does_not_depend_on_the_order_of_the_input(seed: int):
+    texts = planted(seed=2, originals=25)
+    by_hash = sorted(range(len(texts)), key=lambda one: texts[one])
+    _, found = search(texts, NearDuplicateRecipe(), rank=by_hash)
+    expected = {texts[one]: texts[kept] for one, kept in enumerate(found.kept_for.tolist()) if kept >= 0}
+    shuffled = [texts[one] for one in np.random.default_rng(seed).permutation(len(texts))]
+    by_hash = sorted(range(len(texts)), key=lambda one: shuffled[one])
+    _, found = search(shuffled, NearDuplicateRecipe(), rank=by_hash)
+    assert {shuffled[one]: shuffled[kept] for one, kept in enumerate(found.kept_for.tolist()) if kept >= 0} == expected
+
+
+def test_short_files_are_not_copies_of_each_other():
+    # BigCode's first recipe gives all files under five tokens one signature and keeps one of them.
+    texts = ["", "pass", "import os", "x = 1", "from . import a, b", "from . import c, d"]
+    _, found = search(texts, NearDuplicateRecipe())
+    assert (found.kept_for == -1).all()
+
+
+def test_blank_space_is_not_a_word():
+    # Splitting on each single blank counts empty words as tokens, so that indentation makes two texts alike.
+    first = "\n".join(f"{' ' * 60}alpha{n}" for n in range(6))
+    second = "\n".join(f"{' ' * 60}omega{n}" for n in range(6))
+    _, found = search([first, second], THOROUGH)
+    assert (found.kept_for == -1).all()
+
+
+def boilerplate(count: int) -> list[str]:
+    """Files that are half the same text and half their own."""
+    rng = np.random.default_rng(5)
+    common = words(rng, 150)
+    return [" ".join(common + words(rng, 150)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("count", [300, 1_200])
+def test_a_bucket_full_of_boilerplate_is_not_quadratic(count):
+    # One row per band: nearly every pair of these files shares a bucket.
+    recipe = NearDuplicateRecipe(bands=64, rows=1, comparisons=40)
+    texts = boilerplate(count)
+    _, found = search(texts, recipe)
+    assert found.capped > 0.8 * count
+    assert found.candidates <= 40 * count
+    assert (found.kept_for == -1).all()
+
+
+def test_the_cap_still_finds_copies_through_rare_buckets():
+    texts = boilerplate(600)
+    rng = np.random.default_rng(6)
+    copies = [" ".join(edited(rng, text.split(), 2)) for text in texts[400:]]
+    _, found = search(texts + copies, NearDuplicateRecipe(bands=128, rows=2, comparisons=40))
+    assert found.kept_for[600:].tolist() == list(range(400, 600))
+
+
+def test_candidates_that_only_share_a_bucket_are_not_dropped():
+    # 0.45 similar: with one row per band all are candidates, none is a copy.
+    _, found = search(boilerplate(50), NearDuplicateRecipe(bands=256, rows=1))
+    assert found.candidates == 50 * 49 // 2
+    assert (found.kept_for == -1).all()
+
+
+def test_exact_copies_fall_to_the_best_ranked():
+    rank = np.array([3, 0, 1, 2, 4])
+    assert find_exact_copies(["a", "b", "a", "a", "b"], rank).tolist() == [3, -1, 3, -1, 1]
+
+
+def test_documents_outside_the_rank_are_left_alone():
+    text = " ".join(words(np.random.default_rng(8), 100))
+    _, found = search([text, text, text], NearDuplicateRecipe(), rank=[2, 1])
+    assert found.kept_for.tolist() == [-1, 2, -1]
+
+
+def test_bands_must_fit_the_signature():
+    with pytest.raises(ValidationError, match="30 bands of 10 rows need 300 permutations, not 256"):
+        NearDuplicateRecipe(bands=30)

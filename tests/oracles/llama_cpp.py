@@ -1,0 +1,40 @@
+"""llama.cpp as an oracle: node-llama-cpp with its prebuilt binary, installed from npm into the cache."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from codecria.common.files import cache_folder
+
+PACKAGES = ["node-llama-cpp@3.22.1", "@node-llama-cpp/linux-x64@3.22.1"]
+SCRIPT = Path(__file__).parent / "llama_cpp_greedy.mjs"
+
+
+def install() -> Path:
+    """The folder with node_modules; skips the test where node, npm or the package cannot be had."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("node and npm are not on this machine")
+    folder = cache_folder() / "test-data" / "node-llama-cpp-3.22.1"
+    if not (folder / "installed").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+        command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", *PACKAGES]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode:
+            pytest.skip(f"node-llama-cpp cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+        (folder / "installed").touch()
+    shutil.copy(SCRIPT, folder / SCRIPT.name)
+    return folder
+
+
+def greedy(model: Path, prompts: list[list[int]], steps: int) -> list[list[int]]:
+    """Greedy continuations of prompts of ids by llama.cpp on the CPU."""
+    folder = install()
+    path = folder / f"prompts-{model.stem}.json"
+    path.write_text(json.dumps(prompts))
+    command = ["node", SCRIPT.name, str(model), str(path), str(steps)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
