@@ -2,13 +2,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from tests.tiny import write_tiny_checkpoint
 
 from codecria.batches.infilling import render_piece
 from codecria.batches.recipe import BatchRecipe, InfillRecipe, LossRecipe
 from codecria.infill.layout import Sentinels
 from codecria.tokenizer.sentinels import add_sentinels
 from codecria.tokenizer.tokenizer import Tokenizer
+from tests.tiny import write_tiny_checkpoint
 
 TEXT = "def area(radius):\n    # the area of a disc\n    return 3.14159 * radius**2\n\n\nprint(area(2))\n"
 

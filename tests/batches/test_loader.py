@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tests.tiny import write_tiny_checkpoint, write_tiny_corpus
 
 from codecria.batches.loader import Sequences, document_end_ids
 from codecria.batches.prepare import open_sources, prepare
@@ -9,6 +8,7 @@ from codecria.common.errors import CodecriaError
 from codecria.corpus.store import iterate_documents
 from codecria.tokenizer.sentinels import add_sentinels
 from codecria.tokenizer.tokenizer import Tokenizer
+from tests.tiny import write_tiny_checkpoint, write_tiny_corpus
 
 RECIPE = BatchRecipe(sequence_tokens=512, piece_tokens=200, infill=InfillRecipe(level="context", unit="line"))
 

@@ -1,10 +1,10 @@
 import sys
 
 import pytest
-from tests.tiny import write_tiny_checkpoint
 
 from codecria.cli import main as entry
 from codecria.tokenizer.sentinels import add_sentinels
+from tests.tiny import write_tiny_checkpoint
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import sys
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
-from tests.tiny import write_tiny_corpus
 
 from codecria.checkpoint.convert import convert
+from tests.tiny import write_tiny_corpus
 
 
 def one_line(result, *fragments):

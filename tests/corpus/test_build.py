@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.corpus.conftest import MIT
 
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import load_recipe
@@ -21,6 +20,7 @@ from codecria.corpus.shingles import jaccard, shingle_hashes
 from codecria.corpus.sources.folder import FolderRecipe
 from codecria.corpus.sources.python_environment import PythonEnvironmentRecipe
 from codecria.corpus.store import iterate_documents, iterate_ledger, verify_corpus
+from tests.corpus.conftest import MIT
 
 
 def recipe_of(*folders, **settings) -> CorpusRecipe:

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tests.model import variants
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from codecria.model.transformer import Transformer
+from tests.model import variants
 
 
 def transformers_twin(config, model):

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny import SOURCE, write_tiny_checkpoint
 
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import load_recipe, shipped_recipes
 from codecria.pipeline import report
 from codecria.pipeline.recipe import PipelineRecipe
 from codecria.pipeline.run import run_pipeline
+from tests.tiny import SOURCE, write_tiny_checkpoint
 
 STAGE = {
     "steps": 2,
@@ -46,7 +46,7 @@ def finished(tmp_path_factory):
 def test_a_stage_begins_where_the_one_before_ended(finished):
     _, done = finished
     lineage = json.loads((done.folder / "python" / "checkpoint" / "lineage.json").read_text())
-    assert lineage["parent"] == str(done.folder / "code" / "checkpoint")
+    assert lineage["parent"]["path"] == str(done.folder / "code" / "checkpoint")
     assert done.checkpoint == done.folder / "python" / "checkpoint"
 
 

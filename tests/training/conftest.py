@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from tests.tiny import write_tiny_checkpoint, write_tiny_corpus
 
 

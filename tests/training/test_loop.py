@@ -54,7 +54,7 @@ def finished(tiny, tmp_path_factory):
 def test_a_run_gives_a_checkpoint_with_its_lineage(finished, tiny):
     recipe, folder = finished
     lineage = json.loads((folder / "checkpoint" / "lineage.json").read_text())
-    assert lineage["parent"] == recipe.model
+    assert lineage["parent"] == {"path": recipe.model, "licence": None}
     assert lineage["steps"] == 12
     assert lineage["recipe"] == json.loads(recipe.model_dump_json())
     assert lineage["tokens"] == figures(folder)[-1]["tokens"]

@@ -255,8 +255,7 @@ def _claim(folder: Path, recipe: TrainRecipe) -> None:
 def _lineage(recipe: TrainRecipe, start: Start, counter: Counter) -> dict[str, Any]:
     manifest = read_manifest(Path(recipe.corpus))
     return {
-        "parent": str(recipe.model),
-        "parent_licence": start.parent.licence,
+        "parent": {"path": recipe.model, "licence": start.parent.licence},
         "corpus": manifest.fingerprint,
         "recipe": json.loads(recipe.model_dump_json()),
         "steps": counter.step,

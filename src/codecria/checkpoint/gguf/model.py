@@ -1,0 +1,227 @@
+"""A `llama` GGUF file as a Hugging Face checkpoint: names, rotary order, configuration."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from codecria.checkpoint.gguf.blocks import dequantise
+from codecria.checkpoint.gguf.types import F32
+from codecria.checkpoint.rotary_order import halves_from_neighbours
+from codecria.common.errors import CodecriaError
+from codecria.model.config import ModelConfig, RopeScaling
+from codecria.model.rotary import rotary_frequencies
+
+if TYPE_CHECKING:
+    from codecria.checkpoint.gguf.reader import GgufFile
+
+ROPE_FACTORS = "rope_freqs.weight"
+FACTOR_KEY = "codecria.rope.factor"
+LOW_FREQ_KEY = "codecria.rope.low_freq_factor"
+HIGH_FREQ_KEY = "codecria.rope.high_freq_factor"
+
+_GLOBALS = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+_IN_BLOCK = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def gguf_names(num_layers: int) -> dict[str, str]:
+    """GGUF's tensor name for each of Hugging Face's, in the order of the layers."""
+    names = dict(_GLOBALS)
+    for layer in range(num_layers):
+        for ours, theirs in _IN_BLOCK.items():
+            names[f"model.layers.{layer}.{ours}.weight"] = f"blk.{layer}.{theirs}.weight"
+    return names
+
+
+def rotated_heads(name: str, config: ModelConfig) -> int | None:
+    """Heads of a query or key matrix (either spelling of its name), whose rows are permuted; None for the others."""
+    if name.endswith((".q_proj.weight", ".attn_q.weight")):
+        return config.num_heads
+    return config.num_kv_heads if name.endswith((".k_proj.weight", ".attn_k.weight")) else None
+
+
+class GgufTensors:
+    """Tensors of a GGUF file under Hugging Face's names; blocks are dequantised when read."""
+
+    def __init__(self, file: GgufFile, config: ModelConfig) -> None:
+        self._file = file
+        self._config = config
+        names = gguf_names(config.num_layers)
+        self._names = {ours: theirs for ours, theirs in names.items() if theirs in file.tensors}
+        foreign = file.tensors.keys() - names.values() - {ROPE_FACTORS}
+        if foreign:
+            raise CodecriaError(f"tensor '{min(foreign)}' has no place in a Llama model", where=file.path)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See `TensorSource.shapes`."""
+        return {ours: self._file.tensors[theirs].shape for ours, theirs in self._names.items()}
+
+    def read(self, name: str, dtype: torch.dtype | None) -> Tensor:
+        """See `TensorSource.read`."""
+        theirs = self._names[name]
+        kind = self._file.tensors[theirs].kind
+        blocks = torch.from_numpy(self._file.blocks(theirs))
+        stored = torch.float16 if kind.name == "F16" else torch.bfloat16 if kind.name == "BF16" else torch.float32
+        weight = dequantise(blocks, kind, dtype or stored)
+        heads = rotated_heads(name, self._config)
+        return weight if heads is None else halves_from_neighbours(weight, heads)
+
+
+def read_gguf_config(file: GgufFile, rope_theta: float | None = None) -> ModelConfig:
+    """The model a GGUF file's metadata describes.
+
+    Raises:
+        CodecriaError: another architecture than `llama`, experts, a key that is missing or has a wrong type, or a
+            rotary scaling that is not read here.
+    """
+    fields = _Fields(file)
+    architecture = file.metadata.get("general.architecture")
+    if architecture != "llama":
+        raise CodecriaError(f"a model of the architecture '{architecture}'", where=file.path, mend="'llama' is read")
+    if file.metadata.get("llama.expert_count", 0) != 0:
+        raise CodecriaError("a mixture of experts, not a plain Llama model", where=file.path)
+    table = file.tensors.get("token_embd.weight")
+    if table is None:
+        raise CodecriaError("tensor 'token_embd.weight' is missing", where=file.path)
+    heads = fields.integer("llama.attention.head_count")
+    hidden = fields.integer("llama.embedding_length")
+    head_dim = fields.integer("llama.attention.key_length", hidden // heads)
+    fields.must_equal("llama.attention.value_length", head_dim)
+    fields.must_equal("llama.rope.dimension_count", head_dim)
+    num_layers = fields.integer("llama.block_count")
+    if num_layers > len(file.tensors):
+        raise fields.error(f"'llama.block_count' = {num_layers}, but the file has {len(file.tensors)} tensors")
+    vocab_size = fields.integer("llama.vocab_size", table.shape[0])
+    config = ModelConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=fields.integer("llama.feed_forward_length"),
+        num_layers=num_layers,
+        num_heads=heads,
+        num_kv_heads=fields.integer("llama.attention.head_count_kv", heads),
+        head_dim=head_dim,
+        norm_eps=fields.number("llama.attention.layer_norm_rms_epsilon"),
+        rope_theta=_theta(fields, vocab_size, rope_theta),
+        rope_scaling=None,
+        max_positions=fields.integer("llama.context_length"),
+        tied_embeddings="output.weight" not in file.tensors,
+    )
+    if head_dim % 2 or heads % config.num_kv_heads:
+        shape = f"{heads} heads, {config.num_kv_heads} key-value heads, {head_dim} wide"
+        raise CodecriaError(f"attention that cannot be: {shape}", where=file.path)
+    return _with_scaling(config, fields)
+
+
+class _Fields:
+    """Typed look-ups in a file's metadata."""
+
+    def __init__(self, file: GgufFile) -> None:
+        self.file = file
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        value = self.file.metadata.get(key, default)
+        if value is None:
+            raise self.error(f"the key '{key}' is missing")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise self.error(f"'{key}' = {_shown(value)} is not a positive whole number")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.file.metadata.get(key, default)
+        if value is None:
+            raise self.error(f"the key '{key}' is missing")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            raise self.error(f"'{key}' = {_shown(value)} is not a positive number")
+        return _shortest(value)
+
+    def must_equal(self, key: str, wanted: int) -> None:
+        if (value := self.integer(key, wanted)) != wanted:
+            raise self.error(f"'{key}' = {value}, but the heads are {wanted} wide")
+
+    def error(self, what: str, mend: str | None = None) -> CodecriaError:
+        return CodecriaError(what, where=self.file.path, mend=mend)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def _shortest(value: float) -> float:
+    """The shortest decimal that rounds to the same float32: 1e-05, not 9.999999747378752e-06."""
+    return float(str(np.float32(value)))
+
+
+def _theta(fields: _Fields, vocab_size: int, rope_theta: float | None) -> float:
+    """The base period; absent it is 10000 by the format's rule, but never for Code Llama's vocabulary."""
+    if "llama.rope.freq_base" in fields.file.metadata:
+        return fields.number("llama.rope.freq_base")
+    if rope_theta is None and vocab_size == 32_016:
+        raise fields.error(
+            "'llama.rope.freq_base' is missing and the vocabulary is Code Llama's",
+            "convert the model again with a current converter, or pass --rope-theta (Code Llama: 1000000)",
+        )
+    return rope_theta or 1e4
+
+
+def _with_scaling(config: ModelConfig, fields: _Fields) -> ModelConfig:
+    """Add the rotary scaling: `linear` stands in the keys, `llama3` as one divisor a frequency in a tensor."""
+    file = fields.file
+    if ROPE_FACTORS in file.tensors:
+        return _llama3(config, fields)
+    kind = file.metadata.get("llama.rope.scaling.type", "none")
+    if kind == "linear":
+        factor = fields.number("llama.rope.scaling.factor")
+    elif "llama.rope.scale_linear" in file.metadata and kind == "none":
+        factor = fields.number("llama.rope.scale_linear")
+    elif kind == "none":
+        return config
+    else:
+        raise fields.error(f"rotary scaling {_shown(kind)}", "'linear' and 'llama3' are read")
+    return config if factor == 1.0 else replace(config, rope_scaling=RopeScaling("linear", factor))
+
+
+def _llama3(config: ModelConfig, fields: _Fields) -> ModelConfig:
+    """The scaling whose divisors the tensor holds; the file must hold exactly these, not others made another way."""
+    info = fields.file.tensors[ROPE_FACTORS]
+    if info.kind != F32 or info.shape != (config.head_dim // 2,):
+        raise fields.error(f"tensor '{ROPE_FACTORS}' is {info.kind.name} {list(info.shape)}")
+    factors = torch.from_numpy(fields.file.blocks(ROPE_FACTORS)).view(torch.float32)
+    if not torch.isfinite(factors).all() or factors.max() < 1:
+        raise fields.error(f"tensor '{ROPE_FACTORS}' holds no rotary divisors")
+    scaling = RopeScaling(
+        "llama3",
+        fields.number(FACTOR_KEY, float(factors.max())),
+        fields.number(LOW_FREQ_KEY, 1.0),
+        fields.number(HIGH_FREQ_KEY, 4.0),
+        fields.integer("llama.rope.scaling.original_context_length", 8192),
+    )
+    scaled = replace(config, rope_scaling=scaling)
+    if not torch.allclose(rope_factors(scaled), factors, rtol=1e-3):
+        raise fields.error(f"tensor '{ROPE_FACTORS}' is not the 'llama3' scaling", "'linear' and 'llama3' are read")
+    return scaled
+
+
+def rope_factors(config: ModelConfig) -> Tensor:
+    """What llama.cpp divides each rotary frequency by: float32 [head_dim / 2]."""
+    return rotary_frequencies(replace(config, rope_scaling=None)) / rotary_frequencies(config)

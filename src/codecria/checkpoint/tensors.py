@@ -1,0 +1,69 @@
+"""Which tensors a model must have: nothing is loaded before all of them are there in the right shape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from codecria.common.errors import CodecriaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from codecria.model.config import ModelConfig
+
+EMBEDDING = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+PRECOMPUTED = ".rotary_emb.inv_freq"
+"""Rotary frequencies that old Hugging Face checkpoints store in every layer; kept in copies, never used."""
+
+
+def expected_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every parameter of the model, in the order of the layers."""
+    width, inner = config.hidden_size, config.intermediate_size
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    yield EMBEDDING, (config.vocab_size, width)
+    for layer in range(config.num_layers):
+        prefix = f"model.layers.{layer}."
+        yield f"{prefix}input_layernorm.weight", (width,)
+        yield f"{prefix}self_attn.q_proj.weight", (queries, width)
+        yield f"{prefix}self_attn.k_proj.weight", (keys, width)
+        yield f"{prefix}self_attn.v_proj.weight", (keys, width)
+        yield f"{prefix}self_attn.o_proj.weight", (width, queries)
+        yield f"{prefix}post_attention_layernorm.weight", (width,)
+        yield f"{prefix}mlp.gate_proj.weight", (inner, width)
+        yield f"{prefix}mlp.up_proj.weight", (inner, width)
+        yield f"{prefix}mlp.down_proj.weight", (width, inner)
+    yield "model.norm.weight", (width,)
+    if not config.tied_embeddings:
+        yield HEAD, (config.vocab_size, width)
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, where: Path) -> None:
+    """Compare a checkpoint's tensors with those the configuration asks for.
+
+    Raises:
+        CodecriaError: a tensor is missing, has another shape (both are named), or has no place in the model.
+    """
+    wanted: set[str] = set()
+    for name, shape in expected_shapes(config):
+        held = shapes.get(name)
+        if held is None:
+            mend = "set 'tie_word_embeddings' to true if the head is the embedding" if name == HEAD else None
+            raise CodecriaError(f"tensor '{name}' is missing", where=where, mend=mend)
+        if held != shape:
+            raise _wrong_shape(name, held, shape, where)
+        wanted.add(name)
+    for name, shape in shapes.items():
+        if name == HEAD and config.tied_embeddings:
+            if shape != shapes[EMBEDDING]:
+                raise _wrong_shape(name, shape, shapes[EMBEDDING], where)
+        elif name not in wanted and not name.endswith(PRECOMPUTED):
+            raise CodecriaError(f"tensor '{name}' has no place in a model of this configuration", where=where)
+
+
+def _wrong_shape(name: str, held: tuple[int, ...], shape: tuple[int, ...], where: Path) -> CodecriaError:
+    if name in (EMBEDDING, HEAD) and held[1:] == shape[1:]:
+        what = f"'vocab_size' is {shape[0]}, but tensor '{name}' has {held[0]} rows"
+        return CodecriaError(what, where=where, mend="put the configuration and the weights of one model together")
+    return CodecriaError(f"tensor '{name}' has the shape {list(held)}, expected {list(shape)}", where=where)

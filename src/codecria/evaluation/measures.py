@@ -1,0 +1,112 @@
+"""The measures by name: what each says, its unit, and which way is better."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from codecria.common.errors import CodecriaError
+
+SHOWN_CHANGE = 5e-4
+"""The smallest difference the report shows as one: half of the last of three digits after the point."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a figure is read and shown.
+
+    A result is the weighted mean of its items' values; `exponential` measures are stored as that mean's logarithm
+    (nats a token) and shown as its exponential (perplexity).
+    """
+
+    name: str
+    title: str
+    unit: Literal["%", "bits", ""]
+    better: Literal["higher", "lower"]
+    explanation: str
+    exponential: bool = False
+
+    def show(self, value: float) -> str:
+        """The figure as the report prints it, with its unit when that is a percent sign."""
+        return f"{self.show_plain(value)} %" if self.unit == "%" else self.show_plain(value)
+
+    def show_plain(self, value: float) -> str:
+        """The figure without a unit."""
+        if self.exponential:
+            return f"{math.exp(value):.2f}"
+        return f"{100 * value:.1f}" if self.unit == "%" else f"{value:.3f}"
+
+    def show_change(self, value: float) -> str:
+        """A difference of two figures, signed: points for shares, a factor for exponential measures."""
+        if self.exponential:
+            return f"× {math.exp(value):.3f}"
+        sign = "+" if value >= 0 else "−"
+        return f"{sign}{100 * abs(value):.1f}" if self.unit == "%" else f"{sign}{abs(value):.3f}"
+
+
+_LISTED = (
+    Measure("exact_match", "exact match", "%", "higher", "Output equal to the true middle, trailing blanks aside."),
+    Measure(
+        "exact_match_first_line",
+        "exact match, first line",
+        "%",
+        "higher",
+        "The same for the output's first line alone: what harnesses report that cut a single-line middle there.",
+    ),
+    Measure(
+        "edit_similarity",
+        "edit similarity",
+        "%",
+        "higher",
+        "1 − Levenshtein distance / length of the longer text, in characters.",
+    ),
+    Measure(
+        "ended",
+        "ended by itself",
+        "%",
+        "higher",
+        "Generation met its end before the limit of tokens: an end id in infilling, a line end left to right.",
+    ),
+    Measure("passed", "tests passed", "%", "higher", "The program with the output in its place passes its tests."),
+    Measure(
+        "bits_per_character",
+        "bits per character, middle",
+        "bits",
+        "lower",
+        "−log2 p(true middle) / its characters, the end not counted.",
+    ),
+    Measure(
+        "bits_per_character_with_end",
+        "bits per character, middle and end",
+        "bits",
+        "lower",
+        "−log2 p(true middle and its end) / the middle's characters; the end is the end id in infilling, "
+        "the line end left to right.",
+    ),
+    Measure("bits_per_byte", "bits per byte", "bits", "lower", "−log2 p(text) / its bytes in UTF-8."),
+    Measure(
+        "perplexity",
+        "perplexity per token",
+        "",
+        "lower",
+        "exp of the mean −ln p a token; comparable between models of the same vocabulary only.",
+        exponential=True,
+    ),
+)
+_BY_NAME = {measure.name: measure for measure in _LISTED}
+
+
+def find_measure(name: str) -> Measure:
+    """The measure of that name; `pass@k` for any k.
+
+    Raises:
+        CodecriaError: no measure has the name.
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    k = name.removeprefix("pass@")
+    if k != name and k.isdecimal():
+        explanation = f"Chance that at least one of {k} samples passes the tests, estimated without bias."
+        return Measure(name, name, "%", "higher", explanation)
+    raise CodecriaError(f"no measure is named '{name}'", mend=f"known: {', '.join(_BY_NAME)}, pass@k")

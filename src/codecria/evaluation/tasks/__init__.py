@@ -1,0 +1,1 @@
+"""The tasks: HumanEval, single-line infilling, held-out perplexity."""

@@ -1,0 +1,1 @@
+"""Texts from a model: sampling, the key-value cache, batches of sequences, and the model as a person uses it."""

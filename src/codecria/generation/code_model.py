@@ -1,0 +1,258 @@
+r"""A model as a person uses it: text in, text out.
+
+    model = codecria.load("smollm2-135m")
+    model.complete("def fibonacci(n):").text
+    model.chat([{"role": "user", "content": "Reverse a list in Python."}]).text
+
+    model = codecria.load("runs/demo/python")            # a model trained to infill
+    model.infill("def add(a, b):\n    return ", "\n").text
+
+Every method takes the fields of `SamplingOptions` by name, and has a twin that yields the text piece by piece
+(`stream_infill`) and one for many inputs in common batches (`infill_many`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+
+from codecria.checkpoint.catalogue import DEFAULT
+from codecria.checkpoint.open import load_model, open_checkpoint
+from codecria.common.errors import CodecriaError
+from codecria.generation.engine import Engine
+from codecria.generation.sampling import SamplingOptions
+from codecria.generation.stopping import FirstLine, NoOverlap, SameBlock, TextPlan, TextRule
+from codecria.generation.window import fit_infill
+from codecria.infill.layout import infill_prompt
+from codecria.model.precision import Precision, compute_dtype, pick_device
+from codecria.tokenizer.chat import encode_chat
+from codecria.tokenizer.sentinels import find_sentinels, reserved_ids
+from codecria.tokenizer.stream import StreamDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from codecria.generation.sequence import Completion, Step
+    from codecria.infill.layout import Order, Sentinels
+    from codecria.model.transformer import Transformer
+    from codecria.tokenizer.tokenizer import Tokenizer
+
+StopAt = Literal["end", "line", "block"]
+"""Where a middle ends at the latest: at the model's end marker, at the first line end, or before the first line that
+is indented less than the cursor's."""
+
+
+class Options(TypedDict, total=False):
+    """Fields of `SamplingOptions` that a caller may give."""
+
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int | None
+    stop: str | Sequence[str]
+    stop_ids: Sequence[int]
+    n: int
+    logprobs: bool
+
+
+class InfillOptions(Options, total=False):
+    """What a caller may give for infilling.
+
+    Attributes:
+        order: the prompt's layout; by default the one the model's family prefers.
+        stop_at: where the middle ends at the latest; by default at the end marker.
+        trim: whether to cut an end of the middle that repeats how the suffix begins; by default it is cut.
+    """
+
+    order: Order | None
+    stop_at: StopAt
+    trim: bool
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the engine is given for one text."""
+
+    ids: list[int]
+    options: SamplingOptions
+    text: TextPlan
+
+
+class CodeModel:
+    """A model, its tokenizer and an engine.
+
+    Not to be used from several threads at once. The last prompt's keys and values are kept, so a prompt that begins
+    like it is read only from where it differs.
+
+    Attributes:
+        name: what it was loaded from.
+        engine: generates from ids; several streams may be under way.
+        sentinels: the infill markers, None for a model that does not infill.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        name: str = "model",
+        ending_ids: Sequence[int] = (),
+        max_rows: int = 16,
+    ) -> None:
+        self.name = name
+        self.tokenizer = tokenizer
+        self.engine = Engine(model, max_rows=max_rows)
+        self.sentinels: Sentinels | None = find_sentinels(tokenizer)
+        meaningless = {*reserved_ids(tokenizer), *range(tokenizer.vocab_size, model.config.vocab_size)}
+        # A control id is never text: whichever the model writes, its text has ended.
+        ends = {*ending_ids, *tokenizer.eos_ids, *tokenizer.special_ids} - meaningless
+        self._stop_ids = tuple(sorted(ends))
+        self._forbidden_ids = tuple(sorted(meaningless))
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that the context holds."""
+        return self.engine.model.config.max_positions
+
+    def complete(self, prompt: str, **options: Unpack[Options]) -> Completion:
+        """Continue a text.
+
+        Raises:
+            CodecriaError: an option is out of range; the prompt is empty or does not fit the context.
+        """
+        return self._one([self.prepare_completion(prompt, **options)])
+
+    def complete_many(self, prompts: Sequence[str], **options: Unpack[Options]) -> list[list[Completion]]:
+        """Continue many texts together: for each its `n` samples."""
+        return self._many([self.prepare_completion(prompt, **options) for prompt in prompts])
+
+    def stream_complete(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
+        """As `complete`, piece by piece."""
+        return self._stream(self.prepare_completion(prompt, **options))
+
+    def infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Completion:
+        """Write what stands between a prefix and a suffix.
+
+        A prefix and suffix that do not fit the context are cut to what is nearest to the cursor, at line ends.
+
+        Raises:
+            CodecriaError: the model does not infill, or not in this order; an option is out of range.
+        """
+        return self._one([self.prepare_infill(prefix, suffix, **options)])
+
+    def infill_many(self, pairs: Sequence[tuple[str, str]], **options: Unpack[InfillOptions]) -> list[list[Completion]]:
+        """Fill many pairs of prefix and suffix together: for each its `n` samples."""
+        return self._many([self.prepare_infill(prefix, suffix, **options) for prefix, suffix in pairs])
+
+    def stream_infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Iterator[str]:
+        """As `infill`, piece by piece. With `trim`, an end that may repeat the suffix waits until that is known."""
+        return self._stream(self.prepare_infill(prefix, suffix, **options))
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Completion:
+        """Answer a conversation: messages with `role` and `content`.
+
+        Raises:
+            CodecriaError: the model has no chat template or refuses the messages; the conversation does not fit the
+                context; an option is out of range.
+        """
+        return self._one([self.prepare_chat(messages, **options)])
+
+    def chat_many(
+        self, conversations: Sequence[Sequence[Mapping[str, Any]]], **options: Unpack[Options]
+    ) -> list[list[Completion]]:
+        """Answer many conversations together: for each its `n` samples."""
+        return self._many([self.prepare_chat(messages, **options) for messages in conversations])
+
+    def stream_chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Iterator[str]:
+        """As `chat`, piece by piece."""
+        return self._stream(self.prepare_chat(messages, **options))
+
+    def prepare_completion(self, prompt: str, **options: Unpack[Options]) -> Prepared:
+        """What `complete` gives the engine: BOS where the model has one, then the prompt's tokens."""
+        ids = [*self.tokenizer.bos_ids, *self.tokenizer.encode(prompt)]
+        # Behind an empty prompt the implicit space falls on the answer, whose decoding takes it off.
+        return Prepared(ids, self._options(options), self._text_plan(continues=bool(prompt)))
+
+    def prepare_infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Prepared:
+        """What `infill` gives the engine: the ids are `infill_prompt`'s for the part of the text that fits."""
+        sentinels = self.sentinels
+        if sentinels is None:
+            raise CodecriaError(
+                "the model was not trained to infill: its tokenizer has no infill markers",
+                where=self.name,
+                mend="train it (`codecria train`), or pick one that infills (`codecria models`)",
+            )
+        order = options.pop("order", None) or sentinels.orders[0]
+        stop_at = options.pop("stop_at", "end")
+        trim = options.pop("trim", True)
+        if stop_at not in get_args(StopAt):
+            raise CodecriaError(f"stop_at is '{stop_at}'", mend=f"give one of: {', '.join(get_args(StopAt))}")
+        sampling = self._options(options)
+        reserved = max(1, min(sampling.max_tokens, self.max_positions // 2))
+        prefix, suffix = fit_infill(self.tokenizer, sentinels, prefix, suffix, order, self.max_positions - reserved)
+        rules: list[TextRule] = []
+        if stop_at != "end":
+            rules.append(FirstLine() if stop_at == "line" else SameBlock(prefix))
+        if trim:
+            rules.append(NoOverlap(suffix))
+        continues_prefix = order == "spm" or sentinels.middle is None
+        plan = self._text_plan(continues=bool(prefix) or not continues_prefix, rules=tuple(rules))
+        return Prepared(infill_prompt(self.tokenizer, sentinels, prefix, suffix, order), sampling, plan)
+
+    def prepare_chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Prepared:
+        """What `chat` gives the engine: the conversation up to where the answer begins."""
+        ids = encode_chat(self.tokenizer, messages, add_generation_prompt=True).ids
+        return Prepared(ids, self._options(options), self._text_plan(continues=False))
+
+    def _options(self, options: Options) -> SamplingOptions:
+        stop = options.get("stop", ())
+        values: dict[str, Any] = {**options, "stop": (stop,) if isinstance(stop, str) else tuple(stop)}
+        values["stop_ids"] = (*self._stop_ids, *options.get("stop_ids", ()))
+        return SamplingOptions(**values, forbidden_ids=self._forbidden_ids)
+
+    def _text_plan(self, continues: bool, rules: tuple[TextRule, ...] = ()) -> TextPlan:
+        return TextPlan(lambda: StreamDecoder(self.tokenizer, infilling=continues), rules)
+
+    def _many(self, prepared: list[Prepared]) -> list[list[Completion]]:
+        if not prepared:
+            return []
+        texts = [each.text for each in prepared]
+        return self.engine.generate([each.ids for each in prepared], prepared[0].options, texts)
+
+    def _one(self, prepared: list[Prepared]) -> Completion:
+        samples = prepared[0].options.n
+        if samples != 1:
+            raise CodecriaError(f"n is {samples}, but one text is returned", mend="use the method that ends in _many")
+        return self._many(prepared)[0][0]
+
+    def _stream(self, prepared: Prepared) -> Iterator[str]:
+        if prepared.options.n != 1:
+            raise CodecriaError(f"n is {prepared.options.n}, but one text is streamed", mend="leave n out")
+        return _texts(self.engine.stream([prepared.ids], prepared.options, [prepared.text]))
+
+
+def _texts(steps: Generator[Step]) -> Iterator[str]:
+    with contextlib.closing(steps):
+        yield from (step.text for step in steps if step.text)
+
+
+def load(name_or_path: str | Path = DEFAULT, *, dtype: Precision = "auto", device: str = "auto") -> CodeModel:
+    """Open a model for use.
+
+    Args:
+        name_or_path: a name that `codecria models` lists (fetched when it is not there yet), a Hugging Face or Meta
+            folder, or a GGUF file.
+        dtype: `fp32`, `bf16`, or `auto`: bfloat16 where the device computes it in hardware, else float32.
+        device: `cpu`, `cuda`, `cuda:1` …, or `auto`: the GPU where there is one.
+
+    Raises:
+        CodecriaError: no such model, its files are damaged, or it does not fit the memory.
+    """
+    target = pick_device(device)
+    checkpoint = open_checkpoint(name_or_path)
+    model = load_model(checkpoint, dtype=compute_dtype(dtype, target), device=target)
+    return CodeModel(model, checkpoint.tokenizer, name=str(name_or_path), ending_ids=checkpoint.ending_ids)

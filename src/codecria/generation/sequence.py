@@ -1,0 +1,142 @@
+"""One text being generated: its prompt, what came so far, and why it ended."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from codecria.generation.sampling import SamplingOptions
+    from codecria.generation.stopping import TextWatch
+
+FinishReason = Literal["stop", "stop-string", "length"]
+"""`stop`: the model wrote an end id. `stop-string`: a stop string or another rule on the text. `length`: `max_tokens`
+are written or the context is full."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token of one sequence.
+
+    Attributes:
+        prompt, sample: which sequence.
+        id: the token chosen, an end id included; None when `max_tokens` is 0.
+        text: what may be shown now. It lags behind the tokens while a character or a stop string is incomplete.
+        log_probability: natural logarithm, when asked for.
+        finish_reason: set on the sequence's last step.
+    """
+
+    prompt: int
+    sample: int
+    id: int | None
+    text: str
+    log_probability: float | None
+    finish_reason: FinishReason | None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A generated text.
+
+    Attributes:
+        text: cut where a stop string or another rule ends it; "" when the engine was given ids alone.
+        ids: every token generated, without the end id; more than the text's when a rule cut it.
+        finish_reason: why it ended.
+        log_probabilities: of each of `ids` under the model, natural logarithm; None unless asked for.
+        prompt_tokens: the prompt's length.
+        reused_tokens: so many of them were still in the cache and were not computed again.
+        near_ties: steps (from 0) of a greedy text whose two best scores were less than 1e-4 apart: from the first of
+            them on, another batch or chunk size may give another text.
+    """
+
+    text: str
+    ids: list[int]
+    finish_reason: FinishReason
+    log_probabilities: list[float] | None
+    prompt_tokens: int
+    reused_tokens: int
+    near_ties: list[int]
+
+
+class Sequence:
+    """A text under way. The engine feeds it tokens; it says when it has ended.
+
+    Attributes:
+        prompt: token ids.
+        options: how it is generated.
+        limit: how many tokens it may have: `max_tokens`, or fewer where the context ends before.
+        reused: prompt tokens found in the cache; None until the prompt is first looked at.
+        finished: whether nothing follows; a sequence that was cancelled has no `finish_reason`.
+        outbox: steps nobody has taken yet.
+    """
+
+    def __init__(
+        self,
+        prompt: list[int],
+        options: SamplingOptions,
+        *,
+        place: int,
+        sample: int,
+        seed: int,
+        limit: int,
+        watch: TextWatch | None,
+    ) -> None:
+        self.prompt = prompt
+        self.options = options
+        self.place = place
+        self.sample = sample
+        self.seed = seed
+        self.limit = limit
+        self.ids: list[int] = []
+        self.log_probabilities: list[float] = []
+        self.near_ties: list[int] = []
+        self.reused: int | None = None
+        self.finished = False
+        self.finish_reason: FinishReason | None = None
+        self.outbox: deque[Step] = deque()
+        self._watch = watch
+        self._stop_ids = frozenset(options.stop_ids)
+
+    def accept(self, id: int, log_probability: float | None, near_tie: bool) -> None:
+        """Take the next token."""
+        if near_tie:
+            self.near_ties.append(len(self.ids))
+        if id in self._stop_ids:
+            self._emit(id, self._finish_text(), log_probability, "stop")
+            return
+        self.ids.append(id)
+        if log_probability is not None:
+            self.log_probabilities.append(log_probability)
+        text = self._watch.push(id) if self._watch else ""
+        reason: FinishReason | None = None
+        if self._watch and self._watch.ended:
+            reason = "stop-string"
+        elif len(self.ids) == self.limit:
+            text, reason = text + self._finish_text(), "length"
+        self._emit(id, text, log_probability, reason)
+
+    def end_empty(self) -> None:
+        """End without a token, for a sequence that may have none."""
+        self._emit(None, "", None, "length")
+
+    def result(self) -> Completion:
+        """The whole text, once it has a finish reason."""
+        assert self.finish_reason is not None
+        return Completion(
+            text=self._watch.text if self._watch else "",
+            ids=self.ids,
+            finish_reason=self.finish_reason,
+            log_probabilities=self.log_probabilities if self.options.logprobs else None,
+            prompt_tokens=len(self.prompt),
+            reused_tokens=self.reused or 0,
+            near_ties=self.near_ties,
+        )
+
+    def _finish_text(self) -> str:
+        return self._watch.finish() if self._watch else ""
+
+    def _emit(self, id: int | None, text: str, log_probability: float | None, reason: FinishReason | None) -> None:
+        self.finish_reason = reason
+        self.finished = reason is not None
+        self.outbox.append(Step(self.place, self.sample, id, text, log_probability, reason))

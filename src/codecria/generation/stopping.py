@@ -1,0 +1,173 @@
+"""Where a generated text ends, and how much of it may be shown before that is known.
+
+Rules act one after the other, each on what the rules before it let pass. So the text does not depend on where the
+tokens' boundaries fall, and the pieces that are shown, joined, are the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from codecria.infill.trim import first_line, same_block, trim_overlap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TokenDecoder(Protocol):
+    """Text of ids as they come; `tokenizer.stream.StreamDecoder` is one."""
+
+    def push(self, id: int, /) -> str:
+        """Text that this id completes."""
+        ...
+
+    def finish(self) -> str:
+        """What is left at the end."""
+        ...
+
+
+class TextRule(Protocol):
+    """Cuts a text by its characters. A rule looks at the text alone, so one serves many sequences."""
+
+    @property
+    def stops(self) -> bool:
+        """Whether generation ends where the rule cuts."""
+        ...
+
+    def cut(self, text: str) -> int:
+        """Where the text ends if nothing follows it: at most its length."""
+        ...
+
+    def safe(self, text: str, shown: int) -> int:
+        """How many characters of a text that is not cut stay, whatever follows; `shown` of an earlier answer do."""
+        ...
+
+
+@dataclass(frozen=True)
+class StopStrings:
+    """Ends the text where the stop string that is complete first begins; of two that end together, the longer."""
+
+    strings: tuple[str, ...]
+    stops: bool = field(default=True, init=False)
+
+    def cut(self, text: str) -> int:
+        """The stop string is no part of the text."""
+        found = ((text.find(string), len(string)) for string in self.strings)
+        return min(((start + length, start) for start, length in found if start >= 0), default=(0, len(text)))[1]
+
+    def safe(self, text: str, shown: int) -> int:
+        """A head of a stop string at the text's end is held back."""
+        longest = max(map(len, self.strings))
+        for start in range(max(shown, len(text) - longest + 1), len(text)):
+            if any(string.startswith(text[start:]) for string in self.strings):
+                return start
+        return len(text)
+
+
+@dataclass(frozen=True)
+class FirstLine:
+    """Ends the text at its first line end."""
+
+    stops: bool = field(default=True, init=False)
+
+    def cut(self, text: str) -> int:
+        """The line end is no part of the text."""
+        return len(first_line(text))
+
+    def safe(self, text: str, shown: int) -> int:
+        """All of it."""
+        return max(shown, len(text))
+
+
+@dataclass(frozen=True)
+class SameBlock:
+    """Ends the text before the first line that is indented less than the cursor's line."""
+
+    prefix: str
+    stops: bool = field(default=True, init=False)
+
+    def cut(self, text: str) -> int:
+        """The line end before that line is no part of the text."""
+        return len(same_block(text, self.prefix))
+
+    def safe(self, text: str, shown: int) -> int:
+        """A line end and the blanks after it are held back until the next line's indentation is known."""
+        line_start = text.rfind("\n") + 1
+        waits = line_start > shown and not text[line_start:].strip()
+        return line_start - 1 if waits else len(text)
+
+
+@dataclass(frozen=True)
+class NoOverlap:
+    """Cuts an end that repeats how the suffix begins. Generation goes on: more text may show that it was none."""
+
+    suffix: str
+    stops: bool = field(default=False, init=False)
+
+    def cut(self, text: str) -> int:
+        """See `infill.trim.trim_overlap`."""
+        return len(trim_overlap(text, self.suffix))
+
+    def safe(self, text: str, shown: int) -> int:
+        """An end that is a head of the suffix is held back, and so are lines that are the suffix's first ones."""
+        heads = (place for place in range(shown, len(text)) if self.suffix.startswith(text[place:]))
+        safe = next(heads, len(text))
+        suffix = self.suffix.lstrip("\r\n")
+        place = text.find("\n", shown, safe)
+        while suffix and place >= 0:
+            if suffix.startswith(text[place + 1 : place + 1 + len(suffix)]):
+                return place
+            place = text.find("\n", place + 1, safe)
+        return safe
+
+
+@dataclass(frozen=True)
+class TextPlan:
+    """How a sequence's ids become text: a decoder, made new for each sequence, and rules for the text."""
+
+    new_decoder: Callable[[], TokenDecoder]
+    rules: tuple[TextRule, ...] = ()
+
+
+class TextWatch:
+    """Decodes one sequence as it grows and applies the rules.
+
+    Attributes:
+        text: the text so far; what `push` and `finish` gave, joined, once `finish` was called or `ended` is set.
+        ended: whether a rule has ended the text.
+    """
+
+    def __init__(self, decoder: TokenDecoder, rules: tuple[TextRule, ...]) -> None:
+        self._decoder = decoder
+        self._rules = rules
+        self._shown = 0
+        self.text = ""
+        self.ended = False
+
+    def push(self, id: int) -> str:
+        """Take one more id: what may be shown now."""
+        self.text += self._decoder.push(id)
+        limit = len(self.text)
+        for rule in self._rules:
+            passed = self.text[:limit]
+            if rule.stops and rule.cut(passed) < limit:
+                self.ended = True
+                return self._last()
+            limit = rule.safe(passed, self._shown)
+        return self._show(limit)
+
+    def finish(self) -> str:
+        """Nothing follows: what is still to be shown."""
+        self.text += self._decoder.finish()
+        return self._last()
+
+    def _last(self) -> str:
+        for rule in self._rules:
+            self.text = self.text[: rule.cut(self.text)]
+        return self._show(len(self.text))
+
+    def _show(self, until: int) -> str:
+        piece = self.text[self._shown : until]
+        self._shown = until
+        return piece

@@ -1,0 +1,126 @@
+"""The half of a program that is judged: its code runs here and never shares memory with the tests."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import sys
+import types
+from typing import Any
+
+from . import confine, peer, wire
+
+READY, DEFINED, ENDED = b"R", b"D", b"E"
+"""What the candidate tells the server: the code is read, it is defined (or ran to its end), it failed."""
+
+MEMORY_EXIT = 121
+"""Exit status of a half that had no memory left to say so."""
+
+
+def run(walls: confine.Walls, request: dict[str, Any], report: int, reader: int, writer: int) -> None:
+    """Run the program given on descriptor 0; to be called in a fork of the server, does not return.
+
+    Args:
+        walls: what to go behind before the program starts.
+        request: `code_bytes` and `stdin_bytes`, the sizes of what follows on descriptor 0; `script`: whether the
+            program runs as a script to its end, or defines what the tests then call.
+        report: where to tell the server how it went.
+        reader: the pipe on which the tests ask.
+        writer: the pipe on which they are answered.
+    """
+    status = 1
+    try:
+        code = wire.read_exactly(0, request["code_bytes"])
+        _give_input(wire.read_exactly(0, request["stdin_bytes"]))
+        confine.enter_program(walls)
+        wire.write_all(report, READY)
+        status = _run(code.decode("utf-8", "surrogatepass"), request["script"], report, reader, writer)
+    except MemoryError:
+        status = MEMORY_EXIT
+    finally:
+        os._exit(status)
+
+
+def _run(code: str, script: bool, report: int, reader: int, writer: int) -> int:
+    module = types.ModuleType("__main__" if script else "program")
+    sys.modules[module.__name__] = module
+    sys.argv = ["program.py"]
+    flush = sys.stdout.flush
+    try:
+        try:
+            exec(compile(code, "<program>", "exec", dont_inherit=True), module.__dict__)
+        finally:
+            if script:
+                _finish()
+            _quietly(flush)
+    except BaseException as error:
+        if not (script and isinstance(error, SystemExit) and error.code in (None, 0)):
+            wire.write_all(report, ENDED + wire.frame(json.dumps(_explained(error, code)).encode()))
+            return 1
+    wire.write_all(report, DEFINED)
+    if not script:
+        tests = peer.Peer(reader, writer, home=None, after=lambda: _quietly(flush))
+        tests.offer(module.__dict__)
+        tests.serve()
+    return 0
+
+
+def explain(error: BaseException) -> str:
+    """One line: the kind of error and its message."""
+    with contextlib.suppress(Exception):
+        message = " ".join(str(error).split())
+        if message:
+            return f"{type(error).__name__}: {message[:1000]}"
+    return type(error).__name__
+
+
+def quote_line(text: str, number: int) -> str:
+    """A line of the source in back quotes, shortened; empty where there is no such line."""
+    lines = text.splitlines()
+    if not 0 < number <= len(lines):
+        return ""
+    return f": `{lines[number - 1].strip()[:200]}`"
+
+
+def _explained(error: BaseException, code: str) -> dict[str, str]:
+    if isinstance(error, MemoryError):
+        return {"status": "memory", "detail": "MemoryError"}
+    detail = explain(error)
+    if isinstance(error, SystemExit):
+        detail = f"the program called exit({error.code!r:.100})"
+    line = peer.place_in(error, "<program>")
+    if isinstance(error, SyntaxError) and not line:
+        line = error.lineno or 0
+    return {
+        "status": "failed",
+        "detail": detail + (f"; line {line} of the program{quote_line(code, line)}" if line else ""),
+    }
+
+
+def _finish() -> None:
+    """What the interpreter does after a script: wait for its threads, run its exit functions."""
+    if "threading" in sys.modules:
+        threading: Any = sys.modules["threading"]
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread() and not thread.daemon:
+                thread.join()
+    atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
+
+
+def _give_input(data: bytes) -> None:
+    """Make descriptor 0 a file of the program's input, instead of the server's requests."""
+    if data:
+        file = os.memfd_create("stdin")
+        wire.write_all(file, data)
+        os.lseek(file, 0, os.SEEK_SET)
+    else:
+        file = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(file, 0)
+    os.close(file)
+
+
+def _quietly(flush: Any) -> None:
+    with contextlib.suppress(Exception):
+        flush()

@@ -1,0 +1,110 @@
+"""What a process gives up: the server its rights, each program everything it does not need."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import resource
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import landlock, seccomp, syscalls
+from .libc import libc
+
+if TYPE_CHECKING:
+    from .settings import Settings
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+_OPEN_FILES = 64
+_LAST_CAPABILITY = 63
+
+
+class RefusedError(Exception):
+    """The kernel or the processor lacks what the settings ask for."""
+
+
+@dataclass(frozen=True)
+class Walls:
+    """What every program is put behind, made once."""
+
+    settings: Settings
+    rules: int | None
+    bounds: list[tuple[int, int, int]]
+    filter: seccomp.Filter
+
+
+def build_walls(settings: Settings) -> Walls:
+    """Make the Landlock rules and the seccomp filter.
+
+    Raises:
+        RefusedError: Landlock is required and absent, or the processor's system calls are not known.
+    """
+    column = syscalls.column()
+    if column is None:
+        raise RefusedError(f"no table of system calls for the processor {os.uname().machine}")
+    programs = seccomp.Filter(seccomp.build(column, settings.processes))
+    if not landlock.abi():
+        if settings.landlock:
+            raise RefusedError("Landlock is not in this kernel, or is switched off")
+        return Walls(settings, None, _bounds(settings), programs)
+    rules = landlock.ruleset(settings.readable, [settings.work, "/dev/null"], executable=settings.processes > 1)
+    return Walls(settings, rules, _bounds(settings), programs)
+
+
+def enter_server(settings: Settings) -> None:
+    """Give up, in the server, all that no program may inherit: other accounts, capabilities, being looked into."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    if settings.account is not None:
+        os.setgroups([])
+        os.setresgid(settings.account, settings.account, settings.account)
+        os.setresuid(settings.account, settings.account, settings.account)
+    _drop_capabilities()
+    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0), (_PR_SET_PDEATHSIG, signal.SIGKILL)):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), f"prctl {option}")
+
+
+def enter_program(walls: Walls) -> None:
+    """Put the calling process, a fresh fork of the server, behind the walls; nothing undoes this."""
+    for kind, soft, hard in walls.bounds:
+        resource.setrlimit(kind, (soft, hard))
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if walls.rules is not None:
+        landlock.restrict(walls.rules)
+        os.close(walls.rules)
+    walls.filter.install()
+
+
+def _bounds(settings: Settings) -> list[tuple[int, int, int]]:
+    """Resource limits: kind, soft, hard. A hard limit that is already lower stays; it could not be raised."""
+    cpu_s = math.ceil(settings.cpu_s)
+    wanted = {
+        resource.RLIMIT_AS: (settings.memory_bytes, settings.memory_bytes),
+        resource.RLIMIT_CPU: (cpu_s, cpu_s + 1),
+        resource.RLIMIT_FSIZE: (settings.file_bytes, settings.file_bytes),
+        resource.RLIMIT_NOFILE: (_OPEN_FILES, _OPEN_FILES),
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_MSGQUEUE: (0, 0),
+        resource.RLIMIT_MEMLOCK: (0, 0),
+        resource.RLIMIT_SIGPENDING: (_OPEN_FILES, _OPEN_FILES),
+    }
+    if settings.counted:
+        # The server, the other half of the program and the namespace's first process count too.
+        most = settings.processes + settings.threads + 3
+        wanted[resource.RLIMIT_NPROC] = (most, most)
+    bounds: list[tuple[int, int, int]] = []
+    for kind, (soft, hard) in wanted.items():
+        given = resource.getrlimit(kind)[1]
+        most = hard if given == resource.RLIM_INFINITY else min(hard, given)
+        bounds.append((kind, min(soft, most), most))
+    return bounds
+
+
+def _drop_capabilities() -> None:
+    """Empty the three sets (`capset`, version 3 of its header)."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
+        raise OSError(ctypes.get_errno(), "capset")

@@ -1,0 +1,120 @@
+"""The half of a program that judges: the tests run here, out of the candidate's reach, and call it from afar."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import json
+import os
+import sys
+import types
+from typing import Any
+
+from . import candidate, confine, wire
+from .peer import Gone, Peer, place_in
+from .remote import Remote
+
+READY, TOLD, ENDED = b"R", b"T", b"G"
+"""What the judge tells the server: the tests are read, the verdict is sent, the program ended under the tests."""
+
+_DETAIL_CHARACTERS = 600
+"""Keeps a verdict below 4,096 bytes, which a pipe takes whole or not at all."""
+
+
+class _Names(dict[str, Any]):
+    """The tests' globals: their own names, then what the program defines, then built-in names.
+
+    A program cannot put its own `all` or `abs` under the tests, unless that is the very name under test.
+    """
+
+    def __init__(self, peer: Peer, offered: set[str], entry_point: str | None) -> None:
+        super().__init__(__name__="tests", __builtins__=builtins)
+        self._peer = peer
+        hidden = {name for name in offered if name in vars(builtins) or name.startswith("__")}
+        self._offered = offered - (hidden - {entry_point})
+
+    def __missing__(self, name: str) -> Any:
+        if name not in self._offered:
+            raise KeyError(name)
+        kind, value = self._peer.ask("global", name)
+        if kind == "module":
+            value = importlib.import_module(name)
+        if kind == "module" or type(value) is Remote:
+            self[name] = value
+        return value
+
+
+def run(walls: confine.Walls, world: int, report: int, reader: int, writer: int, output: str | None) -> None:
+    """Run the tests given on descriptor 0; to be called in a fork of the server, does not return.
+
+    Args:
+        walls: what to go behind before the tests start.
+        world: where the verdict goes, past the server: it may quote the tests.
+        report: where to tell the server how far it is.
+        reader: the pipe on which the program answers.
+        writer: the pipe on which it is asked.
+        output: what the program printed, for one that ran as a script (the pipes are then not used).
+    """
+    status = 1
+    try:
+        body = wire.read_frame(0)
+        if body is None:
+            return
+        wire.write_all(report, READY)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        request = json.loads(body)
+        confine.enter_program(walls)
+        peer = Peer(reader, writer, home="tests")
+        verdict = _judge(request["tests"], request["entry_point"], peer, output)
+        if verdict is not None:
+            verdict = {**verdict, "calls": peer.calls, "nonce": request["nonce"]}
+            wire.write_all(world, wire.frame(json.dumps(verdict).encode()))
+        wire.write_all(report, ENDED if verdict is None else TOLD)
+        status = 0
+    except MemoryError:
+        status = candidate.MEMORY_EXIT
+    finally:
+        os._exit(status)
+
+
+def _judge(tests: str, entry_point: str | None, peer: Peer, output: str | None) -> dict[str, Any] | None:
+    """The verdict; None where the program ended under the tests."""
+    try:
+        names = _namespace(peer, entry_point, output)
+        exec(compile(tests, "<tests>", "exec", dont_inherit=True), names)
+        if entry_point is not None and output is None:
+            function = names[entry_point]
+            if "check" in names:
+                names["check"](function)
+    except Gone:
+        return None
+    except BaseException as error:
+        return None if peer.gone else _explained(error, tests, entry_point)
+    return None if peer.gone else {"status": "passed", "detail": ""}
+
+
+def _namespace(peer: Peer, entry_point: str | None, output: str | None) -> dict[str, Any]:
+    module = types.ModuleType("tests")
+    sys.modules["tests"] = module
+    if output is not None:
+        names = _Names(peer, set(), None)
+        names["stdout"] = output
+        return names
+    return _Names(peer, peer.offered(), entry_point)
+
+
+def _explained(error: BaseException, tests: str, entry_point: str | None) -> dict[str, str]:
+    if isinstance(error, MemoryError):
+        return {"status": "memory", "detail": "MemoryError"}
+    if isinstance(error, KeyError) and error.args == (entry_point,) and not place_in(error, "<tests>"):
+        return {"status": "failed", "detail": f"the program does not define '{entry_point}'"}
+    detail = candidate.explain(error)
+    if isinstance(error, SystemExit):
+        detail = f"exit({error.code!r:.100}) was called before the tests ended"
+    line = place_in(error, "<tests>")
+    if isinstance(error, SyntaxError) and not line:
+        line = error.lineno or 0
+    if line:
+        detail += f"; line {line} of the tests{candidate.quote_line(tests, line)}"
+    notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]
+    return {"status": "failed", "detail": "; ".join([detail, *notes[:1]])[:_DETAIL_CHARACTERS]}

@@ -1,0 +1,30 @@
+"""What the server is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the server is told when it starts; every field crosses as JSON.
+
+    `account`: the user number to become, None to stay. `counted`: whether the kernel counts that user's processes
+    apart from everyone else's. `landlock`: whether the server must refuse to start without it. `readable`: what
+    programs may read. `work`: the one folder they may write.
+    """
+
+    work: str
+    account: int | None
+    counted: bool
+    landlock: bool
+    readable: list[str]
+    import_paths: list[str]
+    wall_s: float
+    cpu_s: float
+    memory_bytes: int
+    processes: int
+    threads: int
+    file_bytes: int
+    output_bytes: int
+    recycle_after: int

@@ -1,0 +1,219 @@
+"""One server process seen from outside: started, asked, restarted when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hmac
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING, Any, get_args
+
+from codecria.sandbox.isolation import Flavour, Launch, prepare
+from codecria.sandbox.server import wire
+from codecria.sandbox.verdict import Program, Status, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from codecria.sandbox.limits import Limits
+
+_START_S = 30.0
+_GRACE_S = 10.0
+_STATUSES = frozenset(get_args(Status))
+
+
+class BrokenError(Exception):
+    """The server ended, answers nonsense or does not answer; why, in words."""
+
+
+class Worker:
+    """Runs programs one after another in a server of its own.
+
+    Start and use it in one thread that lives as long as the worker: the kernel ends the server with that thread.
+    """
+
+    def __init__(self, flavour: Flavour, limits: Limits, import_paths: Sequence[Path], index: int) -> None:
+        self.flavour = flavour
+        self._limits, self._import_paths, self._index = limits, import_paths, index
+        self._process: subprocess.Popen[bytes] | None = None
+        self._launch: Launch | None = None
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        """Start the server.
+
+        Raises:
+            BrokenError: it does not start; the reason is its own.
+        """
+        self._launch = launch = prepare(self.flavour, self._limits, self._import_paths, self._index)
+        with tempfile.TemporaryFile() as complaints:
+            self._process = subprocess.Popen(
+                launch.command,
+                env=launch.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                cwd="/",
+                start_new_session=True,
+            )
+            for pipe in (self._process.stdin, self._process.stdout):
+                os.set_blocking(pipe.fileno(), False)  # pyright: ignore[reportOptionalMemberAccess]
+            try:
+                until_s = time.monotonic() + _START_S
+                self._send(wire.frame(json.dumps(dataclasses.asdict(launch.settings)).encode()), until_s)
+                hello = self._receive(until_s)
+            except BrokenError as error:
+                self._stop()
+                complaints.seek(0)
+                said = complaints.read().decode("utf-8", "replace").strip().splitlines()
+                raise BrokenError(said[-1] if said else str(error)) from None
+        if "refused" in hello:
+            self._stop()
+            raise BrokenError(str(hello["refused"]))
+
+    def judge(self, program: Program) -> Verdict:
+        """A verdict on the program, whatever it does. One that ends the server is tried once more on a new one."""
+        status: Status = "error"
+        why = "the sandbox is closed"
+        for _ in range(2):
+            if self._closed.is_set():
+                break
+            try:
+                if self._process is None:
+                    self.start()
+                status = "crashed"
+                return self._judge(program)
+            except BrokenError as error:
+                why = f"the sandbox's server ended under it: {error}" if status == "crashed" else str(error)
+                self._stop()
+        return Verdict(status, why, 0.0)
+
+    def interrupt(self) -> None:
+        """End the server and whatever runs in it, for good; may be called from any thread. `close` comes after."""
+        self._closed.set()
+        process = self._process
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Remove what is left; to be called when no thread uses the worker any more."""
+        self._stop()
+
+    def _judge(self, program: Program) -> Verdict:
+        until_s = time.monotonic() + self._limits.wall_s + _GRACE_S
+        nonce = secrets.token_hex(16)
+        code = program.code.encode("utf-8", "surrogatepass")
+        stdin = (program.stdin or "").encode("utf-8", "surrogatepass")
+        head = {"code_bytes": len(code), "stdin_bytes": len(stdin), "script": program.stdin is not None}
+        self._send(wire.frame(json.dumps(head).encode()) + code + stdin, until_s)
+        answer = self._receive(until_s)
+        if answer.get("tests") is True:
+            tests = {"tests": program.tests, "entry_point": program.entry_point, "nonce": nonce}
+            self._send(wire.frame(json.dumps(tests).encode()), until_s)
+            answer = self._receive(until_s)
+        judged: dict[str, Any] = {}
+        if "nonce" in answer:
+            judged, answer = answer, self._receive(until_s)
+        verdict = _verdict(answer, judged, nonce)
+        if answer.get("last"):
+            self._stop()
+        return verdict
+
+    def _send(self, data: bytes, until_s: float) -> None:
+        stdin = self._pipe("stdin")
+        view = memoryview(data)
+        while view:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or not select.select([], [stdin], [], left_s)[1]:
+                raise BrokenError("it does not read")
+            try:
+                view = view[os.write(stdin, view) :]
+            except BrokenPipeError:
+                raise BrokenError(self._ending()) from None
+
+    def _receive(self, until_s: float) -> dict[str, Any]:
+        head = self._read(4, until_s)
+        count = int.from_bytes(head, "little")
+        if count > wire.FRAME_BYTES_MAX:
+            raise BrokenError("it answers nonsense")
+        try:
+            answer = json.loads(self._read(count, until_s))
+        except ValueError:
+            raise BrokenError("it answers nonsense") from None
+        if not isinstance(answer, dict):
+            raise BrokenError("it answers nonsense")
+        return answer
+
+    def _read(self, count: int, until_s: float) -> bytes:
+        stdout = self._pipe("stdout")
+        data = bytearray()
+        while len(data) < count:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
+                raise BrokenError("it does not answer")
+            part = os.read(stdout, min(count - len(data), 1 << 20))
+            if not part:
+                raise BrokenError(self._ending())
+            data += part
+        return bytes(data)
+
+    def _pipe(self, name: str) -> int:
+        process = self._process
+        if process is None:
+            raise BrokenError("it was stopped")
+        return getattr(process, name).fileno()
+
+    def _ending(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired, AttributeError):
+            status = self._process.wait(1)  # pyright: ignore[reportOptionalMemberAccess]
+            return f"it died of {signal.Signals(-status).name}" if status < 0 else f"it exited with status {status}"
+        return "it closed its pipes"
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        launch, self._launch = self._launch, None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+        if launch is not None and launch.folder is not None:
+            _remove(launch.folder)
+
+
+def _verdict(answer: dict[str, Any], judged: dict[str, Any], nonce: str) -> Verdict:
+    """What the judge says counts only with the nonce, which it alone was given."""
+    try:
+        status, detail, calls = answer["status"], str(answer["detail"]), 0
+        wall_s, output = float(answer["wall_s"]), str(answer["output"])
+        if status == "told":
+            if not hmac.compare_digest(str(judged.get("nonce")), nonce):
+                return Verdict("failed", "a forged verdict", wall_s, output)
+            status, detail, calls = judged["status"], str(judged["detail"]), int(judged["calls"])
+    except (KeyError, TypeError, ValueError):
+        raise BrokenError("it answers nonsense") from None
+    if status not in _STATUSES:
+        raise BrokenError("it answers nonsense")
+    return Verdict(status, detail, wall_s, output, calls)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a work folder, even one that holds folders without rights or too deep for Python."""
+    try:
+        shutil.rmtree(folder)
+    except (OSError, RecursionError):
+        subprocess.run(["chmod", "-R", "u+rwx", str(folder)], capture_output=True, check=False)
+        subprocess.run(["rm", "-rf", str(folder)], capture_output=True, check=False)

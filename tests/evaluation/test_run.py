@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+import codecria
+from codecria.checkpoint.config_json import new_config
+from codecria.checkpoint.huggingface import save_huggingface
+from codecria.checkpoint.source import Description
+from codecria.common.errors import CodecriaError
+from codecria.common.recipe import load_recipe
+from codecria.corpus.build import build_corpus
+from codecria.corpus.recipe import CorpusRecipe
+from codecria.corpus.selection import HeldOutRecipe
+from codecria.corpus.sources.folder import FolderRecipe
+from codecria.evaluation.run import EvaluateRecipe, Tasks, environment, evaluate, read_run
+from codecria.evaluation.samples import Sample, to_jsonl
+from codecria.evaluation.tasks.human_eval import HumanEvalRecipe
+from codecria.evaluation.tasks.perplexity import PerplexityRecipe
+from codecria.evaluation.tasks.single_line import SingleLineRecipe
+
+if TYPE_CHECKING:
+    from codecria.infill.layout import Sentinels
+    from codecria.model.transformer import Transformer
+    from codecria.tokenizer.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, marked: tuple[Tokenizer, Sentinels], tiny_model: Transformer
+) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    tokenizer, config = marked[0], tiny_model.config
+    hf_config = new_config(config, tokenizer.bos_id, tokenizer.eos_ids[0], "float32")
+    save_huggingface(folder, tiny_model, Description(config, tokenizer, hf_config, {}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of this package, half of them held out."""
+    base = tmp_path_factory.mktemp("corpus")
+    package = Path(codecria.__file__).parent
+    for name in ("common/random.py", "common/errors.py", "infill/trim.py", "infill/split.py"):
+        place = base / "source" / Path(name).stem / Path(name).name
+        place.parent.mkdir(parents=True)
+        place.write_text((package / name).read_text())
+    recipe = CorpusRecipe(
+        sources=(FolderRecipe(path=str(base / "source"), licence="Apache-2.0"),),
+        held_out=HeldOutRecipe(names=("random", "trim"), max_package_share=1.0),
+    )
+    build_corpus(recipe, base / "built")
+    return base / "built"
+
+
+@pytest.fixture(scope="module")
+def recipe(checkpoint: Path, corpus: Path) -> EvaluateRecipe:
+    lines = SingleLineRecipe(items=4, max_tokens=3, group_items=2, prefix_characters=300, suffix_characters=100)
+    return EvaluateRecipe(
+        checkpoint=str(checkpoint),
+        corpus=str(corpus),
+        device="cpu",
+        execute=False,
+        tasks=Tasks(
+            human_eval=HumanEvalRecipe(problems=3, max_tokens=3, group_problems=1),
+            single_line_human_eval=SingleLineRecipe(items=2, max_tokens=3, methods=("psm", "left_to_right")),
+            single_line_corpus=lines,
+            perplexity=PerplexityRecipe(max_tokens=400, window_tokens=128, stride_tokens=64, group_tokens=100),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: EvaluateRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    evaluate(recipe, folder)
+    return folder
+
+
+def test_every_task_is_run_and_summed_up(finished: Path, recipe: EvaluateRecipe) -> None:
+    results, samples = read_run(finished)
+    assert results["recipe"] == recipe.model_dump(mode="json")
+    assert set(results["checkpoint"]["sha256"]) >= {"config.json", "model.safetensors", "tokenizer.json"}
+    assert results["versions"]["torch"] == torch.__version__
+    found = {(each["task"], each["method"]): each for each in results["results"]}
+    assert found["human_eval", "greedy"]["not_run"] == {"pass@1": {"execution is switched off": 3}}
+    for method in ("psm", "spm", "left_to_right"):
+        summary = found["single_line/corpus", method]
+        assert summary["items"] == 4
+        for name in ("exact_match", "edit_similarity", "ended", "bits_per_character_with_end"):
+            figure = summary["measures"][name]
+            assert figure["low"] <= figure["value"] <= figure["high"]
+            assert figure["items"] == 4
+    assert found["perplexity/code", "windows"]["measures"]["bits_per_byte"]["value"] > 1
+    rows = environment(results)
+    assert rows["checkpoint"] == recipe.checkpoint and rows["seed"] == "0"
+    assert rows["sha256"] == "model.safetensors " + results["checkpoint"]["sha256"]["model.safetensors"]
+    assert len(samples) == sum(each["items"] for each in results["results"])
+    assert [json.loads(line)["id"] for line in (finished / "samples.jsonl").read_text().splitlines()]
+
+
+def test_a_finished_run_is_read_not_run_again(
+    finished: Path, recipe: EvaluateRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model is loaded again")
+
+    monkeypatch.setattr("codecria.evaluation.run.load_model", refuse)
+    before = (finished / "results.json").read_bytes()
+    evaluate(recipe, finished)
+    assert (finished / "results.json").read_bytes() == before
+
+
+def test_a_finished_group_is_kept_and_an_unfinished_one_runs_whole(
+    finished: Path, recipe: EvaluateRecipe, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    (folder / "groups").mkdir(parents=True)
+    kept = Sample("single_line/corpus", "psm", "a kept row", measures={"exact_match": 1.0})
+    (folder / "groups" / "single_line-corpus-psm-00001.jsonl").write_text(to_jsonl([kept]))
+    (folder / "groups" / ".single_line-corpus-psm-00000.jsonl.x.part").write_text("{half a ro")
+    evaluate(recipe, folder)
+    theirs = read_run(finished)[1]
+    first = next(place for place, row in enumerate(theirs) if (row.task, row.method) == (kept.task, kept.method))
+    assert read_run(folder)[1] == [*theirs[: first + 2], kept, *theirs[first + 4 :]]
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from codecria.evaluation.run import EvaluateRecipe, evaluate
+evaluate(EvaluateRecipe.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+"""
+
+
+def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(
+    finished: Path, recipe: EvaluateRecipe, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", _CHILD, str(tmp_path / "recipe.json"), str(folder)]
+    child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+    while child.poll() is None and len(list((folder / "groups").glob("*.jsonl"))) < 3:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    done = len(list((folder / "groups").glob("*.jsonl")))
+    assert not (folder / "results.json").exists(), "killed before its end"
+    assert 3 <= done < len(list((finished / "groups").glob("*.jsonl")))
+    with pytest.raises(CodecriaError, match="no finished evaluation"):
+        read_run(folder)
+    evaluate(recipe, folder)
+    for name in ("config.json", "samples.jsonl", "results.json"):
+        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_a_folder_of_another_run_is_refused(finished: Path, recipe: EvaluateRecipe) -> None:
+    with pytest.raises(CodecriaError, match="holds an evaluation with another recipe; name another folder"):
+        evaluate(recipe.model_copy(update={"seed": 1}), finished)
+
+
+def test_recipes_are_read_from_yaml_and_checked(tmp_path: Path) -> None:
+    path = tmp_path / "evaluate.yaml"
+    path.write_text(
+        "checkpoint: some/model\n"
+        "tasks:\n"
+        "  human_eval: {samples: 20, k: [1, 10], temperature: 0.8, top_p: 0.95}\n"
+        "  single_line_human_eval: {methods: [psm], items: 100}\n"
+    )
+    recipe = load_recipe(EvaluateRecipe, path, ["seed=3"])
+    assert recipe.tasks.human_eval is not None and recipe.tasks.human_eval.k == (1, 10)
+    assert recipe.seed == 3
+    path.write_text("tasks: {human_evil: {}}\n")
+    with pytest.raises(CodecriaError, match="did you mean 'human_eval'"):
+        load_recipe(EvaluateRecipe, path)
+    path.write_text("tasks: {perplexity: {}}\n")
+    with pytest.raises(CodecriaError, match="the task 'perplexity' needs held-out files: set 'corpus'"):
+        load_recipe(EvaluateRecipe, path)
+    with pytest.raises(ValidationError, match="no task is named"):
+        EvaluateRecipe(tasks=Tasks())
