@@ -13,6 +13,7 @@ def test_figures_are_shown_in_their_units() -> None:
     assert find_measure("bits_per_character").show(1.23456) == "1.235"
     assert find_measure("perplexity").show(math.log(12.344)) == "12.34"
     assert find_measure("exact_match").show_change(-0.0312) == "−3.1"
+    assert find_measure("bits_per_byte").show_change(-0.0004) == "±0"
     assert find_measure("bits_per_byte").show_change(0.5) == "+0.500"
     assert find_measure("perplexity").show_change(math.log(0.9)) == "× 0.900"
 

@@ -172,17 +172,20 @@ def test_streams_give_what_generate_gives_also_when_they_run_side_by_side():
         assert made == alone.ids
 
 
-def test_a_closed_stream_frees_its_row():
+def test_a_closed_stream_frees_its_row_at_once():
     model = random_model(seed=4)
     engine = Engine(model, max_rows=1)
     options = SamplingOptions(max_tokens=20)
     first, second = random_ids(10, seed=1), random_ids(12, seed=2)
+    expected = Engine(model).generate([second], options)[0][0].ids
     stream = engine.stream([first], options)
     assert [next(stream).id for _ in range(3)] == Engine(model).generate([first], options)[0][0].ids[:3]
     waiting = engine.stream([second], options)
     stream.close()
-    expected = Engine(model).generate([second], options)[0][0].ids
+    passes = itertools.count()
+    model.model.embed_tokens.register_forward_hook(lambda *_: next(passes) and None)
     assert [step.id for step in waiting] == expected
+    assert next(passes) == 20
 
 
 def test_closing_one_stream_leaves_the_others():

@@ -75,3 +75,22 @@ def test_initial_weights_depend_on_seed_and_name_alone():
 
 def test_a_tied_head_is_not_in_the_state_dict():
     assert "lm_head.weight" not in random_model(variants.tiny(tied_embeddings=True)).state_dict()
+
+
+@pytest.mark.parametrize("lengths", [[7, 1, 300], [1100]])
+def test_short_bfloat16_documents_equal_the_fused_kernel(lengths):
+    """The plain products of short documents: gradients too, as near to float32 as the fused kernel is."""
+    config = variants.tiny(num_kv_heads=2, max_positions=2048)
+    model = random_model(config)
+    ids = torch.randint(0, 160, (1, sum(lengths)), generator=torch.Generator().manual_seed(3))
+    exact = model(ids, documents=[lengths])
+    direction = torch.randn(exact.shape, generator=torch.Generator().manual_seed(4))
+    (exact * direction).sum().backward()
+    weight = model.model.layers[0].self_attn.k_proj.weight
+    expected = weight.grad.clone()
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(ids, documents=[lengths])
+    (rounded * direction).sum().backward()
+    assert (rounded - exact).norm() < 0.03 * exact.norm()
+    assert (weight.grad - expected).norm() < 0.1 * expected.norm()

@@ -26,7 +26,8 @@ PASSING = {
         "((1, 2.5, 'ä\\ud800', b'x', None, [1, {2: (3,)}], {4}), {'key': 10**50})",
     ),
     "containers of collections": (
-        "import collections as c\ndef f(): return c.Counter('aab'), c.OrderedDict(a=1), c.deque([1]), c.defaultdict(int)",
+        "from collections import Counter, OrderedDict, defaultdict, deque\n"
+        "def f(): return Counter('aab'), OrderedDict(a=1), deque([1]), defaultdict(int)",
         "assert f() == ({'a': 2, 'b': 1}, {'a': 1}, __import__('collections').deque([1]), {})",
     ),
     "named tuples": (
@@ -125,8 +126,8 @@ PASSING = {
         "with f() as x: assert x == 5",
     ),
     "threads of the program": (
-        "import threading\ndef f():\n    out = []\n    ts = [threading.Thread(target=out.append, args=(i,)) for i in range(8)]\n"
-        "    [t.start() for t in ts]; [t.join() for t in ts]\n    return sorted(out)",
+        "from threading import Thread\ndef f():\n    out = []\n"
+        "    ts = [Thread(target=out.append, args=(i,)) for i in range(8)]\n    [t.start() for t in ts]; [t.join() for t in ts]\n    return sorted(out)",
         "assert f() == list(range(8))",
     ),
     "asyncio in the program": (
@@ -273,9 +274,11 @@ def test_what_is_printed_is_kept(any_sandbox: Sandbox) -> None:
 
 def test_one_program_leaves_nothing_to_the_next(any_sandbox: Sandbox) -> None:
     first = "import builtins, math, os\nbuiltins.x = math.pi = 3\nopen('left', 'w').close()\nos.environ['LEFT'] = '1'"
-    second = "import builtins, math, os\ndef f(): return hasattr(builtins, 'x'), math.pi == 3, os.listdir(), 'LEFT' in os.environ"
+    second = (
+        "import builtins, math, os\nfound = hasattr(builtins, 'x'), math.pi == 3, os.listdir(), 'LEFT' in os.environ"
+    )
     assert judge(any_sandbox, first, "").passed
-    verdict = judge(any_sandbox, second, "assert f() == (False, False, [], False), f()")
+    verdict = judge(any_sandbox, second, "assert found == (False, False, [], False), found")
     assert verdict.passed, verdict
 
 

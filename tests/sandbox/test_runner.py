@@ -97,19 +97,14 @@ def test_two_hundred_programs_run_fast(sandbox: Sandbox) -> None:
     assert time.monotonic() - started_s < 12
 
 
-def test_processor_time_is_what_counts(sandbox: Sandbox) -> None:
-    limits = Limits(wall_s=20, cpu_s=1)
-    flavour = next(flavour for flavour in EVERY if flavour.backend == sandbox.backend)
-    opened = open_flavour(flavour, limits)
-    try:
-        verdict = opened.run(Program("def f():\n    while True: pass", "f()"))
-        deaf = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
-        stubborn = opened.run(Program(f"{deaf}def f():\n    while True: pass", "f()"))
-    finally:
-        opened.close()
+def test_processor_time_is_what_counts() -> None:
+    deaf = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"
+    loop = "def f():\n    while True: pass"
+    with open_sandbox(Limits(wall_s=30, cpu_s=1)) as sandbox:
+        verdict = sandbox.run(Program(loop, "f()"))
+        stubborn = sandbox.run(Program(deaf + loop, "f()"))
     assert (verdict.status, verdict.detail) == ("timeout", "used 1 s of processor time")
-    assert stubborn.status == "timeout"
-    assert verdict.wall_s < 20
+    assert (stubborn.status, stubborn.detail) == ("timeout", "used 1 s of processor time")
 
 
 def test_little_memory_is_enough() -> None:
@@ -155,7 +150,10 @@ def test_more_processes_where_they_can_be_counted() -> None:
 
 @pytest.mark.parametrize("flavour", EVERY, ids=spell)
 def test_nothing_is_left_behind(flavour: Flavour) -> None:
-    before = (sorted(os.listdir("/proc/self/fd")), sorted(Path(tempfile.gettempdir()).glob("codecria-*")))
+    def left() -> tuple[list[str], list[Path]]:
+        return sorted(os.listdir("/proc/self/fd")), sorted(Path(tempfile.gettempdir()).glob("codecria-*"))  # noqa: PTH208
+
+    before = left()
     sandbox = open_flavour(flavour, Limits(wall_s=5), workers=2)
     list(sandbox.run_many([RIGHT] * 4))
     sleeping = threading.Thread(target=lambda: sandbox.run(Program("import time\ntime.sleep(60)", "")))
@@ -165,7 +163,7 @@ def test_nothing_is_left_behind(flavour: Flavour) -> None:
     sandbox.close()
     sleeping.join()
     assert time.monotonic() - started_s < 3
-    assert (sorted(os.listdir("/proc/self/fd")), sorted(Path(tempfile.gettempdir()).glob("codecria-*"))) == before
+    assert left() == before
 
 
 PARENT = """

@@ -51,19 +51,26 @@ def test_a_program_whose_server_is_killed_is_run_again(worker: Worker) -> None:
     assert time.monotonic() - started_s > 0.6
 
 
-def test_a_program_that_ends_every_server_has_crashed(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def end(*_: object) -> None:
-        kill(worker)
-        raise BrokenError("it died of SIGKILL")
+class Doomed(Worker):
+    """Its servers start well and are killed as soon as a program runs."""
 
-    worker.start()
-    monkeypatch.setattr(worker, "_receive", end)
-    monkeypatch.setattr(
-        worker, "start", lambda: Worker.start.__get__(plain)() or setattr(worker, "_process", plain._process)
-    )
-    plain = Worker(worker.flavour, Limits(), (), 1)
-    verdict = worker.judge(RIGHT)
-    plain.close()
+    running = False
+
+    def start(self) -> None:
+        self.running = False
+        super().start()
+        self.running = True
+
+    def _receive(self, until_s: float) -> dict[str, Any]:
+        if self.running:
+            kill(self)
+        return super()._receive(until_s)
+
+
+def test_a_program_that_ends_every_server_has_crashed(worker: Worker) -> None:
+    doomed = Doomed(worker.flavour, Limits(wall_s=5), (), 1)
+    verdict = doomed.judge(RIGHT)
+    doomed.close()
     assert verdict.status == "crashed"
     assert verdict.detail == "the sandbox's server ended under it: it died of SIGKILL"
 

@@ -39,6 +39,8 @@ class Measure:
 
     def show_change(self, value: float) -> str:
         """A difference of two figures, signed: points for shares, a factor for exponential measures."""
+        if abs(value) < SHOWN_CHANGE:
+            return "±0"
         if self.exponential:
             return f"× {math.exp(value):.3f}"
         sign = "+" if value >= 0 else "−"

@@ -126,11 +126,9 @@ def sample(logits_BV: Tensor, options: SamplingOptions, draws: Sequence[float]) 
     scaled_BV = (logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / options.temperature
     weights_BC, ids_BC = candidates(scaled_BV, options)
     cumulative_BC = weights_BC.cumsum(dim=-1)
-    totals_B1 = cumulative_BC[:, -1:]
     draws_B1 = torch.tensor(draws, dtype=torch.float64, device=logits_BV.device)[:, None]
-    # Below the total whatever the rounding, so the place found always has a weight.
-    targets_B1 = torch.minimum(draws_B1 * totals_B1, totals_B1.nextafter(torch.zeros_like(totals_B1)))
-    places_B1 = torch.searchsorted(cumulative_BC, targets_B1, right=True)
+    # A draw of at most 1 - 2**-53 times the total rounds to less than it: the place found always has a weight.
+    places_B1 = torch.searchsorted(cumulative_BC, draws_B1 * cumulative_BC[:, -1:], right=True)
     return (places_B1 if ids_BC is None else ids_BC.gather(-1, places_B1))[:, 0]
 
 

@@ -157,7 +157,7 @@ def _escapes(bait: Bait) -> list[Attack]:
         "remove a file outside": f"__import__('os').unlink({secret!r})",
         "link a file from outside": f"open(__import__('os').link({secret!r}, 'here') or 'here').read()",
         "list the files of the home folder": f"next(x for x in __import__('os').scandir({home!r}) if x.is_file())",
-        "read the user data base": "open('/etc/shadow').read() or open('/etc/passwd').read()",
+        "read the user data base": "open('/etc/passwd').read()",
         "write to the root folder": "open('/written', 'w').write('x')",
         "run a command": f"__import__('subprocess').check_call(['/bin/sh', '-c', 'echo > {folder}/new'])",
         "run a command through the shell": f"1 / (__import__('os').system('echo > {folder}/new') == 0)",
@@ -210,7 +210,7 @@ def _floods() -> list[Attack]:
         "write many files": (_FILES, {"failed", "timeout"}),
         "make folders without end": (_FOLDERS, {"failed"}),
         "crash the interpreter": ("import ctypes\n    ctypes.string_at(0)", {"crashed"}),
-        "recurse in C": ("x = ()\n    for _ in range(10**6): x = (x,)\n    repr(x)", {"failed", "crashed"}),
+        "recurse in C": ("x = ()\n    for _ in range(10**5): x = (x,)\n    repr(x)", {"failed", "crashed"}),
         "answer with an endless value": ("x = []\n    x.append(x)\n    return x", {"failed"}),
         "answer with an endless iterator": ("import itertools\n    return itertools.count()", {"timeout", "memory"}),
     }

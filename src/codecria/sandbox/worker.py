@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from codecria.sandbox.isolation import Flavour, Launch, prepare
 from codecria.sandbox.server import wire
@@ -205,9 +205,9 @@ def _verdict(answer: dict[str, Any], judged: dict[str, Any], nonce: str) -> Verd
             status, detail, calls = judged["status"], str(judged["detail"]), int(judged["calls"])
     except (KeyError, TypeError, ValueError):
         raise BrokenError("it answers nonsense") from None
-    if status not in _STATUSES:
+    if type(status) is not str or status not in _STATUSES:
         raise BrokenError("it answers nonsense")
-    return Verdict(status, detail, wall_s, output, calls)
+    return Verdict(cast("Status", status), detail, wall_s, output, calls)
 
 
 def _remove(folder: Path) -> None:

@@ -1,9 +1,9 @@
 r"""HumanEval: write a function from its signature and docstring, and run its tests (Chen et al. 2021).
 
-The prompt is the published one, unstripped: code models depend on the line end it closes with (facebookresearch/
-codellama#104: stripping costs several points). A completion ends at the first of the paper's stop strings; the
-program is prompt + completion, judged by `check(entry_point)`. The line end the prompt closes with is
-healed (see `writing`): with Llama's tokenizer that changes nothing, others would never write an indented line.
+The prompt is the published one, unstripped, as Code Llama's authors advise (meta-llama/codellama#104). A completion
+ends at the first of the paper's stop strings; the program is prompt + completion, judged by `check(entry_point)`.
+The line end that closes the prompt is healed (see `writing`). With Llama's tokenizer that changes nothing; without it
+SmolLM2, whose tokenizer joins a line end and an indentation, wrote a function's body for none of the first 8 problems.
 """
 
 from __future__ import annotations
