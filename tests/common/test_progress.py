@@ -1,3 +1,5 @@
+import time
+
 from codecria.common import progress
 from codecria.common.progress import progress_bar, track
 
@@ -24,3 +26,13 @@ def test_lines_come_with_rate_and_time_left(capsys, monkeypatch):
 def test_track_passes_items_through():
     assert list(track([1, 2, 3], "count")) == [1, 2, 3]
     assert list(track(iter("ab"), "count")) == ["a", "b"]
+
+
+def test_what_an_earlier_run_had_done_is_not_in_the_rate(capsys):
+    with progress_bar("train", total=1000, unit="steps", start=990) as bar:
+        time.sleep(0.2)
+        bar.advance(1)
+    line = capsys.readouterr().err
+    assert line.startswith("train: 991 of 1000 steps, ")
+    rate = float(line.split(", ")[1].split()[0])
+    assert 1 < rate < 6

@@ -202,6 +202,8 @@ def test_an_empty_completion_needs_a_bos(plain_tokenizer, llama_tokenizer):
     result = model.complete("", max_tokens=10)
     assert result.prompt_tokens == 1
     assert result.text == llama_tokenizer.decode(result.ids)
+    model = scripted_code_model(llama_tokenizer, [*llama_tokenizer.bos_ids, *llama_tokenizer.encode("import os"), 2])
+    assert model.complete("").text == "import os"
 
 
 def test_a_stream_decoder_for_each_text(infilling_tokenizer):

@@ -73,7 +73,7 @@ def test_page_tables_and_examples(finished):
         assert table.columns[0].label == "before"
         assert report.terminal_table(table).row_count == len(table.rows)
     shown = report.examples(done)
-    assert len(shown) == 3
+    assert 1 <= len(shown) <= 3
     for example in shown:
         assert example.truth.strip() in report.terminal_example(example).replace("\\[", "[")
 

@@ -127,7 +127,8 @@ PASSING = {
     ),
     "threads of the program": (
         "from threading import Thread\ndef f():\n    out = []\n"
-        "    ts = [Thread(target=out.append, args=(i,)) for i in range(8)]\n    [t.start() for t in ts]; [t.join() for t in ts]\n    return sorted(out)",
+        "    ts = [Thread(target=out.append, args=(i,)) for i in range(8)]\n    [t.start() for t in ts]\n"
+        "    [t.join() for t in ts]\n    return sorted(out)",
         "assert f() == list(range(8))",
     ),
     "asyncio in the program": (
@@ -290,7 +291,12 @@ def test_draws_differ_and_orders_do_not(any_sandbox: Sandbox) -> None:
 
 
 data = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+    | st.binary(),
     lambda inner: st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )

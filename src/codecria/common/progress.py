@@ -30,6 +30,7 @@ class Bar:
     total: float | None
     unit: str
     done: float = 0.0
+    start: float = 0.0
     started_s: float = field(default_factory=time.monotonic)
     _progress: Progress | None = None
     _task: TaskID | None = None
@@ -52,15 +53,16 @@ class Bar:
             self._print_line()
 
     def _rate(self) -> str:
-        elapsed_s = max(time.monotonic() - self.started_s, 1e-9)
-        return f"{_short(self.done / elapsed_s)} {self.unit}/s"
+        return f"{_short(self._per_s())} {self.unit}/s"
+
+    def _per_s(self) -> float:
+        return (self.done - self.start) / max(time.monotonic() - self.started_s, 1e-9)
 
     def _print_line(self) -> None:
-        elapsed_s = time.monotonic() - self.started_s
         of = "" if self.total is None else f" of {_short(self.total)}"
         left = ""
-        if self.total and self.done:
-            left = f", {max(self.total - self.done, 0.0) * elapsed_s / self.done:.0f} s left"
+        if self.total and self.done > self.start:
+            left = f", {max(self.total - self.done, 0.0) / self._per_s():.0f} s left"
         note = f" · {self._note}" if self._note else ""
         line = f"{self.what}: {_short(self.done)}{of} {self.unit}, {self._rate()}{left}{note}"
         print(line, file=sys.stderr, flush=True)
@@ -75,7 +77,7 @@ def progress_bar(what: str, total: float | None = None, unit: str = "items", sta
     done, not in the rate.
     """
     if not console.is_terminal:
-        bar = Bar(what, total, unit, done=start)
+        bar = Bar(what, total, unit, done=start, start=start)
         bar._last_line_s = time.monotonic()  # pyright: ignore[reportPrivateUsage]
         yield bar
         bar._print_line()  # pyright: ignore[reportPrivateUsage]
@@ -92,7 +94,7 @@ def progress_bar(what: str, total: float | None = None, unit: str = "items", sta
     )
     with Progress(*columns, console=console, transient=False) as progress:
         task = progress.add_task(what, total=total, completed=start, note="", rate="")  # pyright: ignore[reportArgumentType]
-        yield Bar(what, total, unit, done=start, _progress=progress, _task=task)
+        yield Bar(what, total, unit, done=start, start=start, _progress=progress, _task=task)
 
 
 def track(items: Iterable[T], what: str, total: float | None = None, unit: str = "items") -> Iterator[T]:

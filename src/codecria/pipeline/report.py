@@ -9,23 +9,22 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table as TerminalTable
 
-from codecria.common.random import draw_bits
 from codecria.corpus.report import corpus_summary
 from codecria.corpus.store import read_manifest
 from codecria.evaluation.comparison import Run, compare
-from codecria.evaluation.report import InfillExample, Report, write_report
-from codecria.evaluation.run import read_run, versions
+from codecria.evaluation.examples import NOTE, choose_examples
+from codecria.evaluation.report import Report, write_report
+from codecria.evaluation.run import environment, read_run
 from codecria.training.metrics import read_metrics
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from codecria.evaluation.comparison import Cell, Row, Table
-    from codecria.evaluation.samples import Sample
+    from codecria.evaluation.report import InfillExample
     from codecria.pipeline.run import Finished
 
 BEFORE, AFTER = "before", "after"
-_EXAMPLES = 3
 _METHODS = {"psm": "infill", "spm": "infill, suffix first", "left_to_right": "left to right"}
 
 
@@ -38,23 +37,11 @@ def tables(finished: Finished) -> list[Table]:
 
 
 def examples(finished: Finished) -> list[InfillExample]:
-    """Three infilled lines of held-out files, drawn by key: not the best ones."""
+    """Three infilled lines after the last stage; how they are chosen stands in `evaluation.examples`."""
     if finished.after is None:
         return []
-    samples = [
-        sample
-        for sample in read_run(finished.after)[1]
-        if sample.method == "psm" and sample.task.startswith("single_line/") and sample.outputs
-    ]
-    held_out = [sample for sample in samples if sample.task == "single_line/corpus"] or samples
-    held_out.sort(key=lambda sample: draw_bits(finished.recipe.seed, "example", sample.id))
-    return [_example(sample) for sample in held_out[:_EXAMPLES]]
-
-
-def _example(sample: Sample) -> InfillExample:
-    figures = [("edit similarity", f"{100 * sample.measures['edit_similarity']:.0f} %")]
-    context = sample.context
-    return InfillExample(sample.id, context["prefix"], sample.outputs[0], context["truth"], context["suffix"], figures)
+    samples = [sample for sample in read_run(finished.after)[1] if sample.task.startswith("single_line/")]
+    return choose_examples(samples, "psm", finished.recipe.seed)
 
 
 def write_page(finished: Finished, commands: list[str]) -> Path:
@@ -62,6 +49,7 @@ def write_page(finished: Finished, commands: list[str]) -> Path:
     loss = [line for path in finished.metrics for line in read_metrics(path) if "loss" in line]
     stages = ", ".join(f"{stage.name} ({stage.steps} steps)" for stage in finished.recipe.stages)
     tokens = sum(read_metrics(path)[-1]["tokens"] for path in finished.metrics)
+    measured = environment(read_run(finished.after)[0]) if finished.after else {}
     report = Report(
         title=finished.recipe.title,
         lead=f"{finished.recipe.foundation} through {stages}: {tokens:,} training tokens.",
@@ -69,8 +57,8 @@ def write_page(finished: Finished, commands: list[str]) -> Path:
         loss=loss,
         corpus=corpus_summary(read_manifest(finished.corpus)),
         examples=examples(finished),
-        examples_note="Drawn by key from the held-out lines, not chosen.",
-        environment={**versions(), "system": platform.platform(), "cores": str(len(os.sched_getaffinity(0)))},
+        examples_note=NOTE,
+        environment={**measured, "system": platform.platform(), "cores": str(len(os.sched_getaffinity(0)))},
         commands=commands,
     )
     page = finished.folder / "report.html"

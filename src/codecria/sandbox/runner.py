@@ -16,7 +16,7 @@ from codecria.sandbox.limits import Limits
 from codecria.sandbox.worker import BrokenError, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Generator, Iterable, Sequence
     from pathlib import Path
 
     from codecria.sandbox.verdict import Program, Verdict
@@ -28,7 +28,7 @@ _WAITING_FOR_EACH = 4
 class BackendReport:
     """Whether a backend works here. `reason` says how, or why not and what mends it."""
 
-    name: str
+    name: BackendName
     available: bool
     reason: str
 
@@ -38,12 +38,14 @@ class Sandbox:
 
     Attributes:
         backend: the backend in use.
+        description: under which account programs run, and with which Landlock; filled in by `check`.
         limits: what each program may use.
         workers: how many programs run at once.
     """
 
     def __init__(self, flavour: Flavour, limits: Limits, workers: int, import_paths: Sequence[Path]) -> None:
         self.backend: BackendName = flavour.backend
+        self.description = ""
         self.limits = limits
         self.workers = workers
         self._all = [Worker(flavour, limits, import_paths, index) for index in range(workers)]
@@ -55,7 +57,7 @@ class Sandbox:
         """Judge one program. Whatever the program does, this returns a verdict."""
         return self._submit(program).result()
 
-    def run_many(self, programs: Iterable[Program]) -> Iterator[Verdict]:
+    def run_many(self, programs: Iterable[Program]) -> Generator[Verdict]:
         """Judge many, several at once; one verdict for each, in their order. Programs are drawn as they are needed."""
         waiting: collections.deque[Future[Verdict]] = collections.deque()
         try:
@@ -78,7 +80,7 @@ class Sandbox:
             worker.close()
 
     def check(self) -> None:
-        """Start a worker and try whether the isolation holds.
+        """Start a worker, try whether the isolation holds and fill in `description`.
 
         Raises:
             BrokenError: it does not start, or a program got through.
@@ -86,8 +88,10 @@ class Sandbox:
         self._pool.submit(self._check).result()
 
     def _check(self) -> None:
-        worker = self._of_thread.worker
+        worker = cast("Worker", self._of_thread.worker)
         worker.start()
+        account = "an account of their own" if worker.flavour.own_account else "the caller's account"
+        self.description = f"programs run under {account}, Landlock ABI {worker.landlock_abi}"
         got_through = self_test(worker.judge)
         if got_through is not None:
             raise BrokenError(got_through)
@@ -164,7 +168,7 @@ def _try(name: BackendName, limits: Limits, workers: int, import_paths: Sequence
         sandbox = Sandbox(flavour, limits, workers, import_paths)
         try:
             sandbox.check()
-            return sandbox, "an account of its own" if flavour.own_account else "the caller's account"
+            return sandbox, sandbox.description
         except BrokenError as error:
             reasons.append(str(error))
         except BaseException:

@@ -44,6 +44,7 @@ class Worker:
 
     def __init__(self, flavour: Flavour, limits: Limits, import_paths: Sequence[Path], index: int) -> None:
         self.flavour = flavour
+        self.landlock_abi = 0
         self._limits, self._import_paths, self._index = limits, import_paths, index
         self._process: subprocess.Popen[bytes] | None = None
         self._launch: Launch | None = None
@@ -80,6 +81,7 @@ class Worker:
         if "refused" in hello:
             self._stop()
             raise BrokenError(str(hello["refused"]))
+        self.landlock_abi = int(hello["landlock"])
 
     def judge(self, program: Program) -> Verdict:
         """A verdict on the program, whatever it does. One that ends the server is tried once more on a new one."""

@@ -233,11 +233,12 @@ class Trial:
     def _end(self) -> None:
         """Kill both halves with all their processes: none of them can leave its group."""
         for half, pid in self._halves.items():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-            if half not in self._endings:
+            # A number that was given back may be another's by now; only offspring can still hold the group's.
+            if half not in self._endings or self._limits.processes > 1:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                    os.killpg(pid, signal.SIGKILL)
+            if half not in self._endings:
+                os.kill(pid, signal.SIGKILL)
                 self._ending(half, math.inf)
 
     def _ending(self, half: str, patience_s: float) -> tuple[int, float]:
