@@ -97,6 +97,18 @@ def test_the_reason_is_the_backend_s_own(monkeypatch: pytest.MonkeyPatch) -> Non
         pass
 
 
+def test_without_user_namespaces_the_other_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not available_backends()[1].available:
+        pytest.skip(available_backends()[1].reason)
+    fake = tmp_path / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert available_backends()[0].reason == "bwrap: setting up uid map: Permission denied"
+    with open_sandbox() as sandbox:
+        assert sandbox.backend == "landlock"
+
+
 def test_arguments_are_checked() -> None:
     with pytest.raises(CodecriaError, match="no backend 'docker'"), open_sandbox(backend="docker"):  # type: ignore[arg-type]
         pass

@@ -268,6 +268,17 @@ def test_scripts(any_sandbox: Sandbox) -> None:
     assert judge(any_sandbox, "print(len(input()))", "assert stdout == '500000\\n'", stdin=large).passed
 
 
+def test_long_reasons_are_cut(any_sandbox: Sandbox) -> None:
+    for letter in ("x", "\U0001f999", "\n", "\ud800"):
+        verdict = judge(any_sandbox, "def f(): return 1", f"assert f() == 2, {letter!r} * 5000")
+        assert verdict.status == "failed"
+        assert len(verdict.detail) <= 600
+        assert "\n" not in verdict.detail
+        in_code = judge(any_sandbox, f"raise ValueError({letter!r} * 5000)", "")
+        assert in_code.status == "failed"
+        assert len(in_code.detail) < 1200
+
+
 def test_what_is_printed_is_kept(any_sandbox: Sandbox) -> None:
     verdict = judge(any_sandbox, "print('defined')\ndef f(): print('called ä')", "f()\nf()\nprint('not this')")
     assert verdict.output == "defined\ncalled ä\ncalled ä\n"

@@ -56,17 +56,20 @@ class Worker:
         Raises:
             BrokenError: it does not start; the reason is its own.
         """
-        self._launch = launch = prepare(self.flavour, self._limits, self._import_paths, self._index)
         with tempfile.TemporaryFile() as complaints:
-            self._process = subprocess.Popen(
-                launch.command,
-                env=launch.environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=complaints,
-                cwd="/",
-                start_new_session=True,
-            )
+            try:
+                self._launch = launch = prepare(self.flavour, self._limits, self._import_paths, self._index)
+                self._process = subprocess.Popen(
+                    launch.command,
+                    env=launch.environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=complaints,
+                    cwd="/",
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise BrokenError(str(error)) from None
             for pipe in (self._process.stdin, self._process.stdout):
                 os.set_blocking(pipe.fileno(), False)  # pyright: ignore[reportOptionalMemberAccess]
             try:
@@ -105,7 +108,8 @@ class Worker:
         self._closed.set()
         process = self._process
         if process is not None and process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Remove what is left; to be called when no thread uses the worker any more."""
@@ -199,12 +203,13 @@ class Worker:
 def _verdict(answer: dict[str, Any], judged: dict[str, Any], nonce: str) -> Verdict:
     """What the judge says counts only with the nonce, which it alone was given."""
     try:
-        status, detail, calls = answer["status"], str(answer["detail"]), 0
+        status, detail, calls = answer["status"], answer["detail"], 0
         wall_s, output = float(answer["wall_s"]), str(answer["output"])
         if status == "told":
             if not hmac.compare_digest(str(judged.get("nonce")), nonce):
                 return Verdict("failed", "a forged verdict", wall_s, output)
-            status, detail, calls = judged["status"], str(judged["detail"]), int(judged["calls"])
+            status, detail, calls = judged["status"], judged["detail"], int(judged["calls"])
+        detail = " ".join(str(detail).splitlines())
     except (KeyError, TypeError, ValueError):
         raise BrokenError("it answers nonsense") from None
     if type(status) is not str or status not in _STATUSES:

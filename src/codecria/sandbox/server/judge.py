@@ -18,7 +18,8 @@ READY, TOLD, ENDED = b"R", b"T", b"G"
 """What the judge tells the server: the tests are read, the verdict is sent, the program ended under the tests."""
 
 _DETAIL_CHARACTERS = 600
-"""Keeps a verdict below 4,096 bytes, which a pipe takes whole or not at all."""
+_VERDICT_BYTES = 4000
+"""With its length below 4,096, which a pipe takes whole or not at all."""
 
 
 class _Names(dict[str, Any]):
@@ -67,8 +68,10 @@ def run(walls: confine.Walls, world: int, report: int, reader: int, writer: int,
         peer = Peer(reader, writer, home="tests")
         verdict = _judge(request["tests"], request["entry_point"], peer, output)
         if verdict is not None:
-            verdict = {**verdict, "calls": peer.calls, "nonce": request["nonce"]}
-            wire.write_all(world, wire.frame(json.dumps(verdict).encode()))
+            told: dict[str, Any] = {**verdict, "calls": peer.calls, "nonce": request["nonce"]}
+            if len(json.dumps(told)) > _VERDICT_BYTES:
+                told["detail"] = told["detail"].encode("ascii", "replace").decode()
+            wire.write_all(world, wire.frame(json.dumps(told).encode()))
         wire.write_all(report, ENDED if verdict is None else TOLD)
         status = 0
     except MemoryError:

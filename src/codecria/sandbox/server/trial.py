@@ -92,6 +92,8 @@ class Trial:
         while self._output_r is not None:
             self._wait(None)
         status, _ = self._ending("program", self._left_s())
+        if "program" in self._killed:
+            raise _OverLimitError("timeout", f"not done after {self._limits.wall_s:g} s")
         return None if status == 0 else self._vanished("program")
 
     def _judge(self, answer_r: int, ask_w: int) -> dict[str, Any]:
