@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from codecria.evaluation.asking import Asking
 from codecria.evaluation.subject import Subject
 from codecria.evaluation.tasks.lines import Line
-from codecria.evaluation.writing import generate, heal, write_lines
+from codecria.evaluation.writing import generate, write_lines
 from codecria.tokenizer.sentinels import reserved_ids
 from codecria.tokenizer.tokenizer import Tokenizer
 
@@ -86,9 +85,9 @@ def test_healed_samples_begin_as_a_draw_among_the_allowed_would(subject: Subject
     tokenizer, samples = subject.tokenizer, 400
     model = subject.fresh()
     prepared = model.prepare_completion("def f(x):\n", n=samples, temperature=1.0, max_tokens=2, seed=3)
-    ((*completions,),) = generate(subject, model, [heal(prepared, tokenizer)])
+    ((*completions,),) = generate(model, [prepared])
     texts = [completion.text for completion in completions]
-    context = torch.tensor([prepared.ids[:-1]])
+    context = torch.tensor([prepared.ids])
     with torch.no_grad():
         logits_V = subject.model.logits(subject.model(context))[0, -1]
     allowed = [id for id in range(tokenizer.vocab_size) if tokenizer.token_bytes(id).startswith(b"\n")]
@@ -102,7 +101,7 @@ def test_healed_samples_begin_as_a_draw_among_the_allowed_would(subject: Subject
 
 def test_healing_a_line_end_changes_nothing_where_it_is_a_token_of_its_own(llama_tokenizer_folder: Path) -> None:
     tokenizer = Tokenizer.from_folder(llama_tokenizer_folder)
-    assert Asking(tokenizer, None).starting_with(b"\n") == tokenizer.encode_infilling("\n")
+    assert list(tokenizer.ids_beginning(b"\n")) == tokenizer.encode_infilling("\n")
 
 
 def test_nothing_asked_nothing_written(subject: Subject) -> None:

@@ -43,7 +43,7 @@ def test_infill_gives_the_engine_the_ids_of_infill_prompt(tokenizer, monkeypatch
     generate = model.engine.generate
     monkeypatch.setattr(model.engine, "generate", lambda ids, *rest: handed.extend(ids) or generate(ids, *rest))
     for order in (None, "psm", "spm"):
-        result = model.infill(PREFIX, SUFFIX, order=order, max_tokens=2)
+        result = model.infill(PREFIX, SUFFIX, order=order, max_tokens=2, heal=False)
         expected = infill_prompt(tokenizer, model.sentinels, PREFIX, SUFFIX, order or model.sentinels.orders[0])
         assert handed.pop() == expected
         assert result.prompt_tokens == len(expected)
@@ -53,7 +53,7 @@ def test_infill_gives_the_engine_the_ids_of_infill_prompt(tokenizer, monkeypatch
 @pytest.mark.parametrize("order", ["psm", "spm"])
 def test_a_middle_is_decoded_as_the_layout_says(tokenizer, order, prefix):
     model = random_code_model(tokenizer, seed=2)
-    options = {"order": order, "trim": False, "max_tokens": 30, "temperature": 1.0}
+    options = {"order": order, "trim": False, "max_tokens": 30, "temperature": 1.0, "heal": False}
     for seed in range(5):
         result = model.infill(prefix, SUFFIX, seed=seed, **options)
         assert result.text == decode_middle(tokenizer, model.sentinels, result.ids, prefix, order)
@@ -207,7 +207,7 @@ def test_an_empty_completion_needs_a_bos(plain_tokenizer, llama_tokenizer):
 
 
 def test_a_stream_decoder_for_each_text(infilling_tokenizer):
-    plan = random_code_model(infilling_tokenizer).prepare_completion("x").text
+    plan = random_code_model(infilling_tokenizer).prepare_completion("x", heal=False).text
     first, second = plan.new_decoder(), plan.new_decoder()
     assert isinstance(first, StreamDecoder) and first is not second
 
@@ -229,3 +229,34 @@ def test_load_opens_a_checkpoint_and_answers(smollm2_gguf):
     answer = model.chat([{"role": "user", "content": "What is 2+2? Only the number."}], max_tokens=20)
     assert "4" in answer.text and "<|" not in answer.text
     assert answer.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("order", ["psm", "spm"])
+def test_the_end_of_the_prefix_is_healed_in_spm_alone(infilling_tokenizer, order):
+    """A line end and the next line's indentation are one token, so a prompt that ends with the one stands askew."""
+    model = random_code_model(infilling_tokenizer, seed=4)
+    prefix = "def total(items):\n"
+    plain = model.prepare_infill(prefix, SUFFIX, order=order, heal=False)
+    healed = model.prepare_infill(prefix, SUFFIX, order=order)
+    if order == "psm":
+        assert healed.ids == plain.ids
+        return
+    assert healed.ids == plain.ids[:-1]
+    for seed in range(20):
+        result = model.infill(prefix, SUFFIX, order=order, seed=seed, temperature=1.0, max_tokens=5, trim=False)
+        written = infilling_tokenizer.decode_infilling(result.ids)
+        assert written == "\n" + result.text
+        assert (
+            "".join(
+                model.stream_infill(prefix, SUFFIX, order=order, seed=seed, temperature=1.0, max_tokens=5, trim=False)
+            )
+            == result.text
+        )
+
+
+def test_healed_samples_do_not_depend_on_their_company(infilling_tokenizer):
+    model = random_code_model(infilling_tokenizer, seed=5)
+    prompts = ["def f(x):\n", "import os\n\n", "x = [1, 2"]
+    options = {"temperature": 1.0, "seed": 9, "max_tokens": 6}
+    together = [samples[0].text for samples in model.complete_many(prompts, **options)]
+    assert together == [model.complete(prompt, **options).text for prompt in prompts]

@@ -211,7 +211,7 @@ def test_a_pass_that_fails_leaves_the_engine_usable():
         if next(passes) == 5:
             raise MemoryError
 
-    hook = model.model.layers[1].register_forward_hook(fail)
+    hook = model.model.norm.register_forward_hook(fail)
     with pytest.raises(MemoryError):
         engine.generate(prompts, options)
     hook.remove()

@@ -31,10 +31,6 @@ class Asking:
     def __init__(self, tokenizer: Tokenizer, sentinels: Sentinels | None) -> None:
         self.tokenizer = tokenizer
         self.sentinels = sentinels
-        self._spellings = [
-            (id, tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size) if id not in tokenizer.special_ids
-        ]
-        self._starting: dict[bytes, list[int]] = {}
 
     def reason_against(self, method: Method) -> str:
         """Why this model cannot be asked so; "" when it can."""
@@ -58,7 +54,7 @@ class Asking:
         prompt = self.prompt(line, method)
         if method == "left_to_right":
             ids = [*self._start(line.prefix), *self.tokenizer.encode(line.prefix + line.middle)]
-            end_among = self.starting_with(b"\n")
+            end_among = list(self.tokenizer.ids_beginning(b"\n"))
         else:
             assert self.sentinels is not None
             example = infill_example(
@@ -68,16 +64,10 @@ class Asking:
             end_among = list(self.sentinels.end)
         shared = common_length(prompt, ids)
         healed = b"".join(map(self.tokenizer.token_bytes, prompt[shared:]))
-        among = self.starting_with(healed) if healed else None
+        among = list(self.tokenizer.ids_beginning(healed)) if healed else None
         if among is not None and ids[shared] not in among:
             among = None
         return Continuation(ids[:shared] or list(self.tokenizer.eos_ids[:1]), ids[shared:], among, end_among)
-
-    def starting_with(self, start: bytes) -> list[int]:
-        """Ids of the ordinary tokens whose text begins with these bytes, in order."""
-        if start not in self._starting:
-            self._starting[start] = [id for id, spelling in self._spellings if spelling.startswith(start)]
-        return self._starting[start]
 
     def _start(self, prefix: str) -> list[int]:
         """What a plain text is read after; without BOS an empty prefix is read after a document's end."""

@@ -75,18 +75,6 @@ def score(
     return scores
 
 
-@torch.inference_mode()
-def next_logits(model: Transformer, contexts: Sequence[Sequence[int]], row_tokens: int = ROW_TOKENS) -> Tensor:
-    """Scores over the vocabulary of what follows each context, packed in rows: float32 [N, V]."""
-    logits: list[Tensor] = []
-    for row in _rows([len(context) for context in contexts], row_tokens):
-        lengths = [len(context) for context in contexts[row]]
-        ids_1L = torch.tensor([[id for context in contexts[row] for id in context]], device=model.head_weight.device)
-        last = [int(stop) - 1 for stop in np.cumsum(lengths)]
-        logits.append(model.logits(model(ids_1L, documents=[lengths])[0, last]))
-    return torch.cat(logits)
-
-
 def _check(model: Transformer, each: Continuation) -> None:
     if not each.context or not each.target:
         raise CodecriaError("a text is scored after at least one token, and has at least one", where="scoring")

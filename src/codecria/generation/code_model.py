@@ -14,7 +14,7 @@ Every method takes the fields of `SamplingOptions` by name, and has a twin that 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from codecria.checkpoint.catalogue import DEFAULT
@@ -22,8 +22,9 @@ from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
 from codecria.generation.engine import Engine
 from codecria.generation.sampling import SamplingOptions
-from codecria.generation.stopping import FirstLine, NoOverlap, SameBlock, TextPlan, TextRule
+from codecria.generation.stopping import FirstLine, HealedDecoder, NoOverlap, SameBlock, TextPlan, TextRule
 from codecria.generation.window import fit_infill
+from codecria.infill.heal import heal
 from codecria.infill.layout import infill_prompt
 from codecria.model.precision import Precision, compute_dtype, pick_device
 from codecria.tokenizer.chat import encode_chat
@@ -59,8 +60,18 @@ class Options(TypedDict, total=False):
     logprobs: bool
 
 
-class InfillOptions(Options, total=False):
-    """What a caller may give for infilling.
+class CompleteOptions(Options, total=False):
+    """What a caller may give for completion.
+
+    Attributes:
+        heal: whether the prompt's last token may become a longer one; by default it may. See `codecria.infill.heal`.
+    """
+
+    heal: bool
+
+
+class InfillOptions(CompleteOptions, total=False):
+    """What a caller may give for infilling. Healing concerns the end of the prefix in SPM alone.
 
     Attributes:
         order: the prompt's layout; by default the one the model's family prefers.
@@ -118,7 +129,7 @@ class CodeModel:
         """Tokens that the context holds."""
         return self.engine.model.config.max_positions
 
-    def complete(self, prompt: str, **options: Unpack[Options]) -> Completion:
+    def complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Completion:
         """Continue a text.
 
         Raises:
@@ -126,11 +137,11 @@ class CodeModel:
         """
         return self._one([self.prepare_completion(prompt, **options)])
 
-    def complete_many(self, prompts: Sequence[str], **options: Unpack[Options]) -> list[list[Completion]]:
+    def complete_many(self, prompts: Sequence[str], **options: Unpack[CompleteOptions]) -> list[list[Completion]]:
         """Continue many texts together: for each its `n` samples."""
         return self._many([self.prepare_completion(prompt, **options) for prompt in prompts])
 
-    def stream_complete(self, prompt: str, **options: Unpack[Options]) -> Iterator[str]:
+    def stream_complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Iterator[str]:
         """As `complete`, piece by piece."""
         return self._stream(self.prepare_completion(prompt, **options))
 
@@ -171,11 +182,14 @@ class CodeModel:
         """As `chat`, piece by piece."""
         return self._stream(self.prepare_chat(messages, **options))
 
-    def prepare_completion(self, prompt: str, **options: Unpack[Options]) -> Prepared:
+    def prepare_completion(self, prompt: str, **options: Unpack[CompleteOptions]) -> Prepared:
         """What `complete` gives the engine: BOS where the model has one, then the prompt's tokens."""
         ids = [*self.tokenizer.bos_ids, *self.tokenizer.encode(prompt)]
         # Behind an empty prompt the implicit space falls on the answer, whose decoding takes it off.
-        return Prepared(ids, self._options(options), self._text_plan(continues=bool(prompt)))
+        plan = self._text_plan(continues=bool(prompt))
+        healed = options.pop("heal", True)
+        prepared = Prepared(ids, self._options(options), plan)
+        return self._healed(prepared, prompt) if healed else prepared
 
     def prepare_infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Prepared:
         """What `infill` gives the engine: the ids are `infill_prompt`'s for the part of the text that fits."""
@@ -189,6 +203,7 @@ class CodeModel:
         order = options.pop("order", None) or sentinels.orders[0]
         stop_at = options.pop("stop_at", "end")
         trim = options.pop("trim", True)
+        healed = options.pop("heal", True)
         if stop_at not in get_args(StopAt):
             raise CodecriaError(f"stop_at is '{stop_at}'", mend=f"give one of: {', '.join(get_args(StopAt))}")
         sampling = self._options(options)
@@ -201,12 +216,24 @@ class CodeModel:
             rules.append(NoOverlap(suffix))
         continues_prefix = order == "spm" or sentinels.middle is None
         plan = self._text_plan(continues=bool(prefix) or not continues_prefix, rules=tuple(rules))
-        return Prepared(infill_prompt(self.tokenizer, sentinels, prefix, suffix, order), sampling, plan)
+        prepared = Prepared(infill_prompt(self.tokenizer, sentinels, prefix, suffix, order), sampling, plan)
+        return self._healed(prepared, prefix) if healed and continues_prefix else prepared
 
     def prepare_chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Prepared:
         """What `chat` gives the engine: the conversation up to where the answer begins."""
         ids = encode_chat(self.tokenizer, messages, add_generation_prompt=True).ids
         return Prepared(ids, self._options(options), self._text_plan(continues=False))
+
+    def _healed(self, prepared: Prepared, text: str) -> Prepared:
+        """The same request with the last token of `text`, which the prompt ends with, taken back."""
+        found = heal(self.tokenizer, prepared.ids, text)
+        # Without BOS nothing may be left: such a text is read after a document's end.
+        start = () if found is None else found.ids or self.tokenizer.eos_ids[:1]
+        if found is None or not start:
+            return prepared
+        plan = prepared.text
+        text_plan = TextPlan(lambda: HealedDecoder(plan.new_decoder(), found.text), plan.rules, found.first_ids)
+        return replace(prepared, ids=list(start), text=text_plan)
 
     def _options(self, options: Options) -> SamplingOptions:
         stop = options.get("stop", ())

@@ -14,6 +14,7 @@ import torch
 
 from codecria.common.errors import CodecriaError
 from codecria.generation.cache import PrefixCache, RowCache
+from codecria.generation.fused import fuse
 from codecria.generation.sampling import choose, sampling_draw
 from codecria.generation.sequence import Sequence
 from codecria.generation.stopping import StopStrings, TextWatch
@@ -34,14 +35,14 @@ class Engine:
     """Generation with one model. Not to be used from several threads at once.
 
     Args:
-        model: weights of any dtype, on any device.
+        model: weights of any dtype, on any device. Its projections are put one below the other in memory.
         max_rows: at most so many sequences run together; others wait.
         prefill_tokens: prompts are read in chunks of this size, which bounds the memory of a long one. Between the
             chunks the running sequences go on.
     """
 
     def __init__(self, model: Transformer, *, max_rows: int = 16, prefill_tokens: int = 512) -> None:
-        self.model = model.eval()
+        self.model = fuse(model.eval())
         self.max_rows = max_rows
         self.prefill_tokens = prefill_tokens
         self._device = model.head_weight.device
@@ -123,12 +124,22 @@ class Engine:
             prompt = list(prompt)
             limit = min(options.max_tokens, self._room(prompt))
             for sample in range(options.n):
-                watch = None
+                watch = first_ids = None
                 if texts is not None:
+                    first_ids = texts[place].first_ids
                     rules = (StopStrings(options.stop),) if options.stop else ()
                     watch = TextWatch(texts[place].new_decoder(), (*rules, *texts[place].rules))
                 sequences.append(
-                    Sequence(prompt, options, place=place, sample=sample, seed=seed, limit=limit, watch=watch)
+                    Sequence(
+                        prompt,
+                        options,
+                        place=place,
+                        sample=sample,
+                        seed=seed,
+                        limit=limit,
+                        watch=watch,
+                        first_ids=first_ids,
+                    )
                 )
         return sequences
 
@@ -213,6 +224,7 @@ class Engine:
 
     def _accept(self, sequences: list[Sequence], logits_BV: Tensor) -> None:
         """Choose each sequence's next token, those with equal options together."""
+        logits_BV = _restricted(sequences, logits_BV)
         alike: dict[SamplingOptions, list[int]] = {}
         for row, sequence in enumerate(sequences):
             if sequence.limit == 0:
@@ -251,3 +263,16 @@ class Engine:
 
     def _new_cache(self) -> RowCache:
         return RowCache(self.model.config, dtype=self.model.head_weight.dtype, device=self._device)
+
+
+def _restricted(sequences: list[Sequence], logits_BV: Tensor) -> Tensor:
+    """The scores, with nothing left but the allowed first tokens for sequences that have not begun."""
+    restricted = [row for row, sequence in enumerate(sequences) if sequence.first_ids is not None and not sequence.ids]
+    if not restricted:
+        return logits_BV
+    scores_BV = logits_BV.clone()
+    for row in restricted:
+        allowed = torch.tensor(sequences[row].first_ids, device=logits_BV.device)
+        scores_BV[row] = -torch.inf
+        scores_BV[row, allowed] = logits_BV[row, allowed]
+    return scores_BV

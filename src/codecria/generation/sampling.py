@@ -102,9 +102,11 @@ def choose(logits_BV: Tensor, options: SamplingOptions, draws: Sequence[float]) 
         allowed_BV = logits_BV.index_fill(-1, _id_tensor(options.forbidden_ids, logits_BV.device), -torch.inf)
     ids_B = sample(allowed_BV, options, draws)
     near_ties = [False] * len(draws)
-    if options.temperature == 0 and allowed_BV.shape[-1] > 1:
-        best_B2 = allowed_BV.topk(2, dim=-1).values
-        near_ties = (best_B2[:, 0] - best_B2[:, 1] < NEAR_TIE).tolist()
+    if options.temperature == 0:
+        # Two passes over the scores cost less than a top 2.
+        best_B1 = allowed_BV.gather(-1, ids_B[:, None])
+        second_B1 = allowed_BV.scatter(-1, ids_B[:, None], -torch.inf).amax(dim=-1, keepdim=True)
+        near_ties = (best_B1 - second_B1 < NEAR_TIE)[:, 0].tolist()
     log_probabilities: list[float | None] = [None] * len(draws)
     if options.logprobs:
         chosen_B = logits_BV.gather(-1, ids_B[:, None])[:, 0]

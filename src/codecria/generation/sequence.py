@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from codecria.generation.sampling import SamplingOptions
     from codecria.generation.stopping import TextWatch
 
@@ -65,6 +67,7 @@ class Sequence:
     Attributes:
         prompt: token ids.
         options: how it is generated.
+        first_ids: tokens that the first one must be among; None for any.
         limit: how many tokens it may have: `max_tokens`, or fewer where the context ends before.
         reused: prompt tokens found in the cache; None until the prompt is first looked at.
         finished: whether nothing follows; a sequence that was cancelled has no `finish_reason`.
@@ -81,6 +84,7 @@ class Sequence:
         seed: int,
         limit: int,
         watch: TextWatch | None,
+        first_ids: Iterable[int] | None = None,
     ) -> None:
         self.prompt = prompt
         self.options = options
@@ -88,6 +92,7 @@ class Sequence:
         self.sample = sample
         self.seed = seed
         self.limit = limit
+        self.first_ids = None if first_ids is None else tuple(first_ids)
         self.ids: list[int] = []
         self.log_probabilities: list[float] = []
         self.near_ties: list[int] = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from codecria.infill.trim import first_line, same_block, trim_overlap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class TokenDecoder(Protocol):
@@ -124,10 +124,38 @@ class NoOverlap:
 
 @dataclass(frozen=True)
 class TextPlan:
-    """How a sequence's ids become text: a decoder, made new for each sequence, and rules for the text."""
+    """How a sequence's ids become text, and what its text must begin with.
+
+    Attributes:
+        new_decoder: makes a decoder for a sequence.
+        rules: cut the text.
+        first_ids: tokens that the first one must be among; None for any. See `codecria.infill.heal`.
+    """
 
     new_decoder: Callable[[], TokenDecoder]
     rules: tuple[TextRule, ...] = ()
+    first_ids: Sequence[int] | None = None
+
+
+class HealedDecoder:
+    """A decoder that leaves out the text a healed prompt had already."""
+
+    def __init__(self, decoder: TokenDecoder, healed: str) -> None:
+        self._decoder = decoder
+        self._left = len(healed)
+
+    def push(self, id: int, /) -> str:
+        """Text that this id completes, behind the healed one."""
+        return self._cut(self._decoder.push(id))
+
+    def finish(self) -> str:
+        """What is left at the end."""
+        return self._cut(self._decoder.finish())
+
+    def _cut(self, text: str) -> str:
+        cut = min(self._left, len(text))
+        self._left -= cut
+        return text[cut:]
 
 
 class TextWatch:

@@ -73,6 +73,10 @@ class Attention(nn.Module):
         q_BHLK = apply_rotary(self._heads(self.q_proj(x_BLD)), plan.cos_B1LK, plan.sin_B1LK)
         k_BGLK = apply_rotary(self._heads(self.k_proj(x_BLD)), plan.cos_B1LK, plan.sin_B1LK)
         v_BGLK = self._heads(self.v_proj(x_BLD))
+        return self.o_proj(self.attend(q_BHLK, k_BGLK, v_BGLK, plan))
+
+    def attend(self, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, plan: AttentionPlan) -> Tensor:
+        """What turned queries take from turned keys and values, heads side by side: [B, L, H · K]."""
         if plan.cache is not None:
             k_BGLK, v_BGLK = plan.cache.update(self.layer, k_BGLK, v_BGLK)
         if plan.documents is not None:
@@ -81,7 +85,7 @@ class Attention(nn.Module):
             y_BHLK = self._attend_cached(q_BHLK, k_BGLK, v_BGLK, plan.mask_B1QS)
         else:
             y_BHLK = self._attend(q_BHLK, k_BGLK, v_BGLK)
-        return self.o_proj(y_BHLK.transpose(1, 2).flatten(2))
+        return y_BHLK.transpose(1, 2).flatten(2)
 
     def _heads(self, x_BLD: Tensor) -> Tensor:
         return x_BLD.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

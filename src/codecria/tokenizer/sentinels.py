@@ -27,7 +27,7 @@ class Family:
     Attributes:
         prefix, suffix, middle: the markers; without `middle` the prompt is suffix first and ends with the prefix.
         end: what the model writes after a middle, the trained one first. The tokenizer's own end ids count too.
-        orders: layouts the family was trained with.
+        orders: layouts the family was trained with, the preferred one first.
         marks: spellings that tell the family from others with the same markers.
         file_separator, file_name: markers of repository-level prompts.
         reserved: rows without a meaning, to be masked in sampling.
@@ -70,7 +70,9 @@ FAMILIES: dict[str, Family] = {
         "<|fim_suffix|>",
         "<|fim_middle|>",
         end=("<|fim_end|>",),
-        orders=("psm", "spm"),
+        # Suffix first is preferred: the middle goes on from the prefix as all text does, so a foundation model needs
+        # little training for it, and at the cursor a keystroke changes the prompt's end alone.
+        orders=("spm", "psm"),
         marks=("<|fim_end|>", "<|reserved_0|>"),
         reserved=tuple(f"<|reserved_{number}|>" for number in range(12)),
     ),

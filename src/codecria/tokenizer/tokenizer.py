@@ -197,6 +197,13 @@ class Tokenizer:
             raise self._no_such_id(id)
         return self._bytes[id]
 
+    def ids_beginning(self, start: bytes) -> tuple[int, ...]:
+        """Ordinary tokens whose bytes begin with `start`, in order; see `codecria.infill.heal`."""
+        if start not in self._beginning:
+            ordinary = (id for id in range(self.vocab_size) if id not in self.special_ids)
+            self._beginning[start] = tuple(id for id in ordinary if self._bytes[id].startswith(start))
+        return self._beginning[start]
+
     def begins_with_space(self, id: int) -> bool:
         """Whether an id's piece begins with a space, as opposed to being the byte 0x20."""
         return self._spellings[id][:1] in ("▁", " ")
@@ -251,6 +258,10 @@ class Tokenizer:
             return self._text.encode(spaced, add_special_tokens=False)
         except TypeError as error:
             raise _surrogate_error(text) from error
+
+    @functools.cached_property
+    def _beginning(self) -> dict[bytes, tuple[int, ...]]:
+        return {}
 
     @functools.cached_property
     def _bytes(self) -> list[bytes]:

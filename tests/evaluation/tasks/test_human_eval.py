@@ -61,7 +61,7 @@ def test_unhealed_completions_are_those_people_get_and_end_at_the_stop_strings(s
     with Judge(enabled=False) as judge:
         (row,) = run_problems(subject, judge, [problem], recipe, 7)
     (samples,) = subject.fresh().complete_many(
-        [problem.prompt], n=2, temperature=0.8, top_p=0.95, max_tokens=6, seed=7, stop=module.STOP
+        [problem.prompt], n=2, temperature=0.8, top_p=0.95, max_tokens=6, seed=7, stop=module.STOP, heal=False
     )
     assert row.outputs == [completion.text for completion in samples]
     assert module.STOP == ("\nclass", "\ndef", "\n#", "\nif", "\nprint")

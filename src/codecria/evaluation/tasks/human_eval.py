@@ -18,13 +18,13 @@ from codecria.evaluation.pass_at_k import pass_at_k
 from codecria.evaluation.samples import Sample
 from codecria.evaluation.subject import Group, in_groups, prompt_hash
 from codecria.evaluation.tasks.problems import Problem, load_problems
-from codecria.evaluation.writing import Request, generate, heal
+from codecria.evaluation.writing import generate
 from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
     from codecria.evaluation.judge import Judge
     from codecria.evaluation.subject import Subject
-    from codecria.generation.code_model import CodeModel
+    from codecria.generation.code_model import CodeModel, Prepared
     from codecria.generation.sequence import Completion
 
 TASK = "human_eval"
@@ -98,8 +98,7 @@ def run_problems(
     prompts = [[*tokenizer.bos_ids, *tokenizer.encode(problem.prompt)] for problem in problems]
     fitting = [place for place, prompt in enumerate(prompts) if len(prompt) < subject.max_positions]
     model = subject.fresh()
-    requests = [_request(model, problems[place].prompt, recipe, seed) for place in fitting]
-    generated = generate(subject, model, requests)
+    generated = generate(model, [_asked(model, problems[place].prompt, recipe, seed) for place in fitting])
     completions = dict(zip(fitting, generated, strict=True))
     rows: list[Sample] = []
     for place, problem in enumerate(problems):
@@ -112,8 +111,8 @@ def run_problems(
     return rows
 
 
-def _request(model: CodeModel, prompt: str, recipe: HumanEvalRecipe, seed: int) -> Request:
-    prepared = model.prepare_completion(
+def _asked(model: CodeModel, prompt: str, recipe: HumanEvalRecipe, seed: int) -> Prepared:
+    return model.prepare_completion(
         prompt,
         max_tokens=recipe.max_tokens,
         temperature=recipe.temperature,
@@ -121,8 +120,8 @@ def _request(model: CodeModel, prompt: str, recipe: HumanEvalRecipe, seed: int) 
         seed=seed,
         stop=recipe.stop,
         n=recipe.samples,
+        heal=recipe.heal,
     )
-    return heal(prepared, model.tokenizer) if recipe.heal else Request(prepared)
 
 
 def _judged(

@@ -1,0 +1,107 @@
+"""Blocks run with fewer calls, for passes that train nothing.
+
+A step of one token is short: SmolLM2-135M in bfloat16 takes 22 ms of memory traffic on one core, and 4 ms of calls
+when every projection is a module of its own. Here queries, keys and values are one product, gate and up another, and
+each sum with the stream is part of the product before it.
+
+Shapes: B rows, L tokens, N = B · L, D width, H query heads, G key-value heads, K head_dim.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from codecria.model.rotary import apply_rotary
+from codecria.model.transformer import Block, RMSNorm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from codecria.model.attention import AttentionPlan
+    from codecria.model.transformer import Transformer
+
+
+def fuse(model: Transformer) -> Transformer:
+    """The same model, on the same weights, with fused blocks; `model` itself keeps running its own.
+
+    Projections of `model` become views of common matrices, so no weight is held twice and a later change in place is
+    seen here. A block in which a projection was replaced (an adapter, a quantised layer) runs as it is. Hooks on the
+    modules of a fused block are not called.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        blocks = {id(block): _FusedBlock(block) for block in model.model.layers if _is_plain(block)}
+
+    def run_block(block: Block, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
+        return blocks.get(id(block), block)(x_BLD, plan)
+
+    fused = copy.copy(model)
+    fused.run_block = run_block
+    return fused
+
+
+class _FusedBlock:
+    """One layer, as `model.transformer.Block` computes it."""
+
+    def __init__(self, block: Block) -> None:
+        attention, feed_forward = block.self_attn, block.mlp
+        self._attention = attention
+        self._heads = attention.q_proj.weight.shape[0] // attention.head_dim
+        self._kv_heads = attention.k_proj.weight.shape[0] // attention.head_dim
+        self._input_norm, self._middle_norm = block.input_layernorm, block.post_attention_layernorm
+        inward = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
+        self._inward = _stacked(inward).t()
+        self._outward = attention.o_proj.weight.detach().t()
+        self._gate_up = _stacked([feed_forward.gate_proj.weight, feed_forward.up_proj.weight]).t()
+        self._down = feed_forward.down_proj.weight.detach().t()
+
+    def __call__(self, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
+        rows, tokens, width = x_BLD.shape
+        x_ND = x_BLD.reshape(-1, width)
+        inward = torch.mm(_norm(x_ND, self._input_norm), self._inward)
+        inward_BhLK = inward.view(rows, tokens, -1, self._attention.head_dim).transpose(1, 2)
+        turned, v_BGLK = inward_BhLK.split([self._heads + self._kv_heads, self._kv_heads], dim=1)
+        turned = apply_rotary(turned, plan.cos_B1LK, plan.sin_B1LK)
+        q_BHLK, k_BGLK = turned.split([self._heads, self._kv_heads], dim=1)
+        attended_BLD = self._attention.attend(q_BHLK, k_BGLK, v_BGLK, plan)
+        x_ND = torch.addmm(x_ND, attended_BLD.flatten(0, 1), self._outward)
+        gate, up = torch.mm(_norm(x_ND, self._middle_norm), self._gate_up).chunk(2, dim=-1)
+        return torch.addmm(x_ND, F.silu(gate).mul_(up), self._down).view(rows, tokens, width)
+
+
+def _norm(x_ND: Tensor, norm: RMSNorm) -> Tensor:
+    return F.rms_norm(x_ND, (x_ND.shape[-1],), norm.weight, norm.eps)
+
+
+def _is_plain(block: nn.Module) -> TypeGuard[Block]:
+    """Whether a block is the model's own, with every projection a matrix product and nothing else."""
+    if type(block) is not Block:
+        return False
+    attention, feed_forward = block.self_attn, block.mlp
+    projections = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    projections += [feed_forward.gate_proj, feed_forward.up_proj, feed_forward.down_proj]
+    dtypes = {weight.dtype for weight in block.parameters()}
+    return all(type(each) is nn.Linear for each in projections) and len(dtypes) == 1
+
+
+def _stacked(weights: Sequence[Tensor]) -> Tensor:
+    """Matrices one below the other as one matrix. They become views of it, unless they lie so already."""
+    sizes = [weight.shape[0] for weight in weights]
+    first = weights[0]
+    place = first.data_ptr()
+    for weight in weights:
+        if weight.data_ptr() != place or not weight.is_contiguous() or not _same_memory(weight, first):
+            whole = torch.cat([each.detach() for each in weights])
+            for each, part in zip(weights, whole.split(sizes), strict=True):
+                each.data = part
+            return whole
+        place += weight.nbytes
+    return first.detach().as_strided((sum(sizes), first.shape[1]), (first.shape[1], 1))
+
+
+def _same_memory(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
