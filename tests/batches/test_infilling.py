@@ -47,6 +47,9 @@ def test_every_middle_has_its_end_and_full_weight(markers):
         assert rendered.ids[-1] == sentinels.end[0]
         assert (rendered.weights[rendered.middle_start :] == 1).all()
         assert (rendered.weights[: rendered.middle_start] == 0).all()
+        heavier = render(markers, key, infill={"rate": 1.0}, loss=LossRecipe(context_share=0.0, end_weight=4.0))
+        assert heavier.weights[-1] == 4
+        assert (heavier.weights[:-1] == rendered.weights[:-1]).all()
         text = tokenizer.decode(rendered.ids)
         assert sorted(text) == sorted(TEXT)
 

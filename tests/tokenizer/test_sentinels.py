@@ -71,7 +71,7 @@ def test_sixteen_rows_are_added(smollm2: Tokenizer, llama: Tokenizer) -> None:
     for tokenizer, size in ((smollm2, 49_152), (llama, 32_000)):
         marked, sentinels = add_sentinels(tokenizer)
         assert marked.vocab_size == size + 16
-        expected = Sentinels(size, size + 1, size + 2, (size + 3, 2), family=OWN, orders=("psm", "spm"))
+        expected = Sentinels(size, size + 1, size + 2, (size + 3, 2), family=OWN, orders=("spm", "psm"))
         assert sentinels == find_sentinels(marked) == expected
         assert reserved_ids(marked) == tuple(range(size + 4, size + 16))
         assert marked.token_text(size + 3) == "<|fim_end|>"

@@ -65,6 +65,7 @@ def render_piece(
                 np.isin(example.ids[: example.middle_start], [id for id in markers if id is not None]).nonzero()
             ] = 0.0
             weights[example.middle_start :] = 1.0
+            weights[-1] = recipe.loss.end_weight
             weights[0] = 0.0
             return Rendered(example.ids, weights, example.middle_start, order)
         form = "outgrown"

@@ -37,9 +37,12 @@ class LossRecipe(Recipe):
         context_share: share of the tokens outside a middle that carry loss, drawn per token. In expectation this is a
             loss weight of the same size, but tokens that carry none need no logits: with 49,168 rows and 576 columns
             the head costs a third of a step. 1 is the paper's (and Bavarian's) loss on every token.
+        end_weight: loss weight of a middle's end marker; its other tokens have 1 (the paper: all alike). There is one
+            end among some fifteen tokens of a line, and stopping is what a short run must learn first.
     """
 
     context_share: Share = 1.0
+    end_weight: Annotated[float, Field(gt=0)] = 1.0
 
 
 class BatchRecipe(Recipe):

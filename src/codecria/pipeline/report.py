@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from codecria.pipeline.run import Finished
 
 BEFORE, AFTER = "before", "after"
-_METHODS = {"psm": "infill", "spm": "infill, suffix first", "left_to_right": "left to right"}
+_METHODS = {"psm": "infill, PSM", "spm": "infill, SPM", "left_to_right": "left to right"}
 
 
 def tables(finished: Finished) -> list[Table]:
@@ -41,7 +41,8 @@ def examples(finished: Finished) -> list[InfillExample]:
     if finished.after is None:
         return []
     samples = [sample for sample in read_run(finished.after)[1] if sample.task.startswith("single_line/")]
-    return choose_examples(samples, "psm", finished.recipe.seed)
+    methods = [sample.method for sample in samples if sample.method != "left_to_right"]
+    return choose_examples(samples, methods[0], finished.recipe.seed) if methods else []
 
 
 def write_page(finished: Finished, commands: list[str]) -> Path:
