@@ -132,8 +132,8 @@ def test_a_middle_can_end_with_its_line_or_its_block(infilling_tokenizer):
     def infill(text, **options):
         end = random_code_model(infilling_tokenizer).sentinels.end[0]
         model = scripted_code_model(infilling_tokenizer, middle_script(infilling_tokenizer, text, end))
-        result = model.infill(PREFIX, SUFFIX, **options)
-        assert "".join(model.stream_infill(PREFIX, SUFFIX, **options)) == result.text
+        result = model.infill(PREFIX, SUFFIX, order="psm", **options)
+        assert "".join(model.stream_infill(PREFIX, SUFFIX, order="psm", **options)) == result.text
         return result.text, result.finish_reason
 
     assert infill("x = 1\n    y") == ("x = 1\n    y", "stop")
@@ -150,7 +150,7 @@ def test_a_middle_can_end_with_its_line_or_its_block(infilling_tokenizer):
 def test_a_document_longer_than_the_context_is_cut_around_the_cursor(tokenizer):
     model = random_code_model(tokenizer, max_positions=128)
     prefix = "".join(f"x{number} = {number}\n" for number in range(300))
-    prepared = model.prepare_infill(prefix, prefix, max_tokens=28)
+    prepared = model.prepare_infill(prefix, prefix, order="psm", max_tokens=28)
     assert 90 < len(prepared.ids) <= 100
     assert prepared.ids[: len(tokenizer.bos_ids) + 1] == [*tokenizer.bos_ids, model.sentinels.prefix]
     assert prepared.ids[-1] == model.sentinels.middle
