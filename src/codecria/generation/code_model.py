@@ -25,7 +25,7 @@ from codecria.generation.sampling import SamplingOptions
 from codecria.generation.stopping import FirstLine, HealedDecoder, NoOverlap, SameBlock, TextPlan, TextRule
 from codecria.generation.window import fit_infill
 from codecria.infill.heal import heal
-from codecria.infill.layout import infill_prompt
+from codecria.infill.layout import continues_prefix, infill_prompt
 from codecria.model.precision import Precision, compute_dtype, pick_device
 from codecria.tokenizer.chat import encode_chat
 from codecria.tokenizer.sentinels import find_sentinels, reserved_ids
@@ -214,10 +214,10 @@ class CodeModel:
             rules.append(FirstLine() if stop_at == "line" else SameBlock(prefix))
         if trim:
             rules.append(NoOverlap(suffix))
-        continues_prefix = order == "spm" or sentinels.middle is None
-        plan = self._text_plan(continues=bool(prefix) or not continues_prefix, rules=tuple(rules))
+        joined = continues_prefix(sentinels, order)
+        plan = self._text_plan(continues=bool(prefix) or not joined, rules=tuple(rules))
         prepared = Prepared(infill_prompt(self.tokenizer, sentinels, prefix, suffix, order), sampling, plan)
-        return self._healed(prepared, prefix) if healed and continues_prefix else prepared
+        return self._healed(prepared, prefix) if healed and joined else prepared
 
     def prepare_chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Prepared:
         """What `chat` gives the engine: the conversation up to where the answer begins."""

@@ -45,7 +45,8 @@ class Completion:
         text: cut where a stop string or another rule ends it; "" when the engine was given ids alone.
         ids: every token generated, without the end id; more than the text's when a rule cut it.
         finish_reason: why it ended.
-        log_probabilities: of each of `ids` under the model, natural logarithm; None unless asked for.
+        log_probabilities: of each of `ids` under the model, natural logarithm; None unless asked for. The first of a
+            healed text is among the tokens that were allowed.
         prompt_tokens: the prompt's length.
         reused_tokens: so many of them were still in the cache and were not computed again.
         near_ties: steps (from 0) of a greedy text whose two best scores were less than 1e-4 apart: from the first of

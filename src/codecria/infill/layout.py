@@ -131,14 +131,18 @@ def infill_example(encoder: Encoder, sentinels: Sentinels, split: Split, order: 
     return Example([*head, *joined, sentinels.end[0]], len(head) + shared)
 
 
+def continues_prefix(sentinels: Sentinels, order: Order) -> bool:
+    """Whether the middle goes on from the prefix, as one string with it, instead of following a marker."""
+    return order == "spm" or sentinels.middle is None
+
+
 def decode_middle(encoder: Encoder, sentinels: Sentinels, ids: Sequence[int], prefix: str, order: Order) -> str:
     """Text of a generated middle, every leading space kept.
 
     In SPM the middle continues the prefix's string. With an empty prefix the implicit space falls on the middle
     itself, and exactly one is taken off.
     """
-    continues_prefix = order == "spm" or sentinels.middle is None
-    if continues_prefix and not prefix:
+    if continues_prefix(sentinels, order) and not prefix:
         return encoder.decode(ids)
     return encoder.decode_infilling(ids)
 
