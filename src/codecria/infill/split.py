@@ -15,7 +15,7 @@ Unit = Literal["character", "line"]
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 """A line as editors count them: ended by a line feed alone, not by the other breaks `str.splitlines` knows."""
-_MORE_LINES = 0.25
+_MORE_LINES = 0.1
 _MAX_LINES = 4
 
 
@@ -34,7 +34,7 @@ def split_lines(text: str, *key: Key) -> Split:
     """A middle as an editor asks for it: from a place in a line to the end of that line or one of the next few.
 
     The line is uniform among those with text. The middle begins at the line's first column (half of the draws),
-    after its indentation (a quarter) or at a uniform column (a quarter); it spans one line with probability 3/4 and
+    after its indentation (a quarter) or at a uniform column (a quarter); it spans one line with probability 9/10 and
     never more than four. The line end after it belongs to the suffix. A document without text is cut at characters.
     """
     lines = _LINE.findall(text)
