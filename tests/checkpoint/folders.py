@@ -6,11 +6,12 @@ from pathlib import Path
 import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from codecria.checkpoint.meta import meta_names
 from codecria.checkpoint.rotary_order import neighbours_from_halves
 from codecria.model.config import ModelConfig, RopeScaling
+from tests.oracles.transformers import llama_config
 
 SOURCE = Path(__file__).parents[2] / "src" / "codecria"
 
@@ -71,38 +72,10 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "special_tokens_map.json").write_text('{"eos_token":\t"<|im_end|>"}')
 
 
-def rope_parameters(config: ModelConfig) -> dict[str, object]:
-    scaling = config.rope_scaling
-    if scaling is None:
-        return {"rope_type": "default", "rope_theta": config.rope_theta}
-    values = {"rope_type": scaling.kind, "rope_theta": config.rope_theta, "factor": scaling.factor}
-    if scaling.kind == "llama3":
-        values["low_freq_factor"] = scaling.low_freq_factor
-        values["high_freq_factor"] = scaling.high_freq_factor
-        values["original_max_position_embeddings"] = scaling.original_max_positions
-    return values
-
-
 def transformers_model(config: ModelConfig) -> LlamaForCausalLM:
     """Random weights, each a number that half precision holds, so that F16 files lose nothing."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            num_key_value_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            rms_norm_eps=config.norm_eps,
-            max_position_embeddings=config.max_positions,
-            tie_word_embeddings=config.tied_embeddings,
-            rope_parameters=rope_parameters(config),
-            bos_token_id=1,
-            eos_token_id=2,
-        )
-    ).eval()
+    model = LlamaForCausalLM(llama_config(config, bos_token_id=1, eos_token_id=2)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             spread = 0.2 if parameter.ndim == 2 else 1.0

@@ -1,12 +1,13 @@
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from codecria.checkpoint.open import open_checkpoint
 from codecria.model.config import ModelConfig
 from codecria.model.transformer import Transformer
 from codecria.tokenizer.sentinels import add_sentinels
 from codecria.tokenizer.tokenizer import Tokenizer
+from tests.oracles.transformers import llama_config
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,24 +65,7 @@ def scripted_model(script, **changes) -> Transformer:
 def transformers_twin(model, dtype=torch.float32) -> LlamaForCausalLM:
     config = model.config
     with torch.device("meta"):
-        twin = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=config.vocab_size,
-                hidden_size=config.hidden_size,
-                intermediate_size=config.intermediate_size,
-                num_hidden_layers=config.num_layers,
-                num_attention_heads=config.num_heads,
-                num_key_value_heads=config.num_kv_heads,
-                head_dim=config.head_dim,
-                rms_norm_eps=config.norm_eps,
-                max_position_embeddings=config.max_positions,
-                tie_word_embeddings=config.tied_embeddings,
-                rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-                bos_token_id=None,
-                eos_token_id=None,
-                pad_token_id=0,
-            )
-        )
+        twin = LlamaForCausalLM(llama_config(config, bos_token_id=None, eos_token_id=None, pad_token_id=0))
     twin = twin.to_empty(device="cpu").to(dtype).eval()
     missing, unexpected = twin.load_state_dict(model.state_dict(), strict=False)
     assert not unexpected and set(missing) <= {"lm_head.weight"}

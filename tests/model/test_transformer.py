@@ -1,37 +1,14 @@
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from codecria.model.transformer import Transformer
 from tests.model import variants
+from tests.oracles.transformers import llama_config
 
 
 def transformers_twin(config, model):
-    rope = {"rope_type": "default", "rope_theta": config.rope_theta}
-    if config.rope_scaling is not None:
-        scaling = config.rope_scaling
-        rope = {"rope_type": scaling.kind, "rope_theta": config.rope_theta, "factor": scaling.factor}
-        if scaling.kind == "llama3":
-            rope |= {
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_max_positions,
-            }
-    twin = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.hidden_size,
-            intermediate_size=config.intermediate_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            num_key_value_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            rms_norm_eps=config.norm_eps,
-            max_position_embeddings=config.max_positions,
-            tie_word_embeddings=config.tied_embeddings,
-            rope_parameters=rope,
-        )
-    ).eval()
+    twin = LlamaForCausalLM(llama_config(config)).eval()
     missing, unexpected = twin.load_state_dict(model.state_dict(), strict=False)
     assert not unexpected
     assert set(missing) <= {"lm_head.weight"}

@@ -39,7 +39,7 @@ def test_code_llama(code_llama: Tokenizer) -> None:
 
 
 def test_code_llama_golden_ids(code_llama: Tokenizer) -> None:
-    """Meta's own ids for this prompt (llama.cpp issue 3503)."""
+    """Meta's own ids for this prompt (llama.cpp#3503)."""
     assert code_llama.encode(PREFIX) == PREFIX_IDS
     assert code_llama.encode_infilling(SUFFIX) == SUFFIX_IDS
     prompt = infill_prompt(code_llama, CODE_LLAMA, PREFIX, SUFFIX, "psm")
