@@ -43,9 +43,11 @@ def _root(  # pyright: ignore[reportUnusedFunction]
 
 def main() -> None:
     """Run the command line. Exit status: 0 done, 1 an error that one line explains, 2 wrong usage, 130 interrupted."""
-    # Threads that spin while they wait for one another starve on a machine with other work: a training step took 5
-    # times as long on 2 busy cores. Must be set before torch loads its OpenMP.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that spin for long while they wait for one another starve on a machine with other work: a training step
+    # took 5 times as long on 2 busy cores. A short spin costs 13 % there against none, and keeps 97 % of a quiet
+    # machine's speed where none keeps 83 %. Must be set before torch loads its OpenMP; see benchmarks/RESULTS.md.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     try:
         app()
     except CodecriaError as error:
