@@ -102,6 +102,35 @@ def test_a_mixture_of_kinds_the_corpus_lacks_is_one_line(made):
         prepare(folder / "corpus", tokenizer, BatchRecipe(mixture={"natural": 1.0}), folder / "none", seed=0)
 
 
+def test_a_language_is_a_source_beside_its_kind(made, tmp_path):
+    folder, tokenizer, sentinels, facts = made
+    mixture = {"code/Python": 0.75, "code": 0.10, "code-related": 0.15}
+    recipe = RECIPE.model_copy(update={"mixture": mixture})
+    both = prepare(folder / "corpus", tokenizer, recipe, tmp_path / "prepared", seed=5)
+    assert both["sources"] | facts["sources"] == both["sources"]
+    # Texts are stored once, and a source is packed as it would be without the others.
+    sources = {one.name: one for one in open_sources(tmp_path / "prepared")}
+    assert list(sources) == ["code/Python", "code-related", "code"]
+    for one in open_sources(folder / "prepared"):
+        assert np.array_equal(sources[one.name].pieces, one.pieces)
+        assert np.array_equal(sources[one.name].members, one.members)
+    documents = [one for one in iterate_documents(folder / "corpus", "train") if one.kind in ("code", "code-related")]
+    python = [row for row, one in enumerate(documents) if (one.kind, one.language) == ("code", "Python")]
+    assert np.unique(sources["code/Python"].pieces[:, 0]).tolist() == python
+    code = {tuple(piece) for piece in sources["code"].pieces.tolist()}
+    assert {tuple(piece) for piece in sources["code/Python"].pieces.tolist()} < code
+    loader = Sequences(tmp_path / "prepared", tokenizer, sentinels, recipe, seed=5)
+    drawn = [loader.sequence(n).source for n in range(40)]
+    assert {name: drawn.count(name) / 40 for name in mixture} == mixture
+
+
+def test_a_language_the_corpus_lacks_is_one_line(made, tmp_path):
+    folder, tokenizer, _, _ = made
+    recipe = BatchRecipe(mixture={"code/Rust": 0.5, "code": 0.5})
+    with pytest.raises(CodecriaError, match="no document of the kinds code/Rust to train on"):
+        prepare(folder / "corpus", tokenizer, recipe, tmp_path / "none", seed=0)
+
+
 def test_a_document_ends_with_the_end_of_text_not_of_a_turn(made):
     _, tokenizer, _, _ = made
     assert document_end_ids(tokenizer) == [tokenizer.token_id("<|endoftext|>")]

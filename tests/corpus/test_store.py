@@ -9,7 +9,7 @@ from codecria.corpus.build import CorpusRecipe, build_corpus
 from codecria.corpus.document import Document, content_hash
 from codecria.corpus.manifest import read_manifest
 from codecria.corpus.sources.folder import FolderRecipe
-from codecria.corpus.store import LedgerWriter, ShardWriter, iterate_documents, iterate_ledger, verify_corpus
+from codecria.corpus.store import LedgerRow, LedgerWriter, ShardWriter, iterate_documents, read_rows, verify_corpus
 
 TEXTS = ["", "x = 1\n", "# café 中文 😀\n", "\tif x:\n\t\tpass\n" * 500]
 
@@ -34,31 +34,31 @@ def copy(corpus, tmp_path):
     return tmp_path
 
 
-def test_shards_give_back_what_was_written(tmp_path):
-    rng = random.Random(0)
-    documents = [document(rng.choice(TEXTS) * rng.randint(1, 3), number) for number in range(300)]
-    writer = ShardWriter(tmp_path, "train", shard_bytes=200_000)
+def write_shard(folder, documents, name="train-00000.parquet"):
+    writer = ShardWriter(folder / "aside")
     for one in documents:
         writer.add(one, one.size_bytes)
-    shards = writer.close()
-    assert len(shards) > 3
-    assert [shard.name for shard in shards][:2] == ["train-00000.parquet", "train-00001.parquet"]
-    assert sum(shard.documents for shard in shards) == 300
-    assert sum(shard.text_bytes for shard in shards) == sum(len(one.text.encode()) for one in documents)
-    read = [Document(**row) for shard in shards for row in pq.read_table(tmp_path / shard.name).to_pylist()]
-    assert read == documents
-    assert pq.ParquetFile(tmp_path / shards[0].name).metadata.row_group(0).column(0).compression == "ZSTD"
+    return writer.finish(folder / name, "train")
+
+
+def test_a_shard_gives_back_what_was_written(tmp_path):
+    rng = random.Random(0)
+    documents = [document(rng.choice(TEXTS) * rng.randint(1, 3), number) for number in range(300)]
+    shard = write_shard(tmp_path, documents)
+    assert [file.name for file in tmp_path.iterdir()] == [shard.name]
+    assert shard.documents == 300
+    assert shard.text_bytes == sum(len(one.text.encode()) for one in documents)
+    table = pq.read_table(tmp_path / shard.name)
+    assert [Document(**row) for row in table.to_pylist()] == documents
+    assert pq.ParquetFile(tmp_path / shard.name).metadata.row_group(0).column(0).compression == "ZSTD"
 
 
 def test_the_same_documents_give_the_same_bytes(tmp_path):
-    hashes = []
-    for folder in (tmp_path / "a", tmp_path / "b"):
-        folder.mkdir()
-        writer = ShardWriter(folder, "train", 10**9)
-        for number, text in enumerate(TEXTS):
-            writer.add(document(text, number), len(text.encode()))
-        hashes.append(writer.close()[0].sha256)
-    assert hashes[0] == hashes[1]
+    documents = [document(text, number) for number, text in enumerate(TEXTS)]
+    first, second = (write_shard(tmp_path, documents, name) for name in ("a.parquet", "b.parquet"))
+    assert first.sha256 == second.sha256
+    assert first.contents == second.contents
+    assert write_shard(tmp_path, documents[::-1]).contents != first.contents
 
 
 def test_sizes_are_those_of_utf8():
@@ -108,8 +108,8 @@ def test_a_cut_shard_is_found_without_hashes(copy):
 
 
 def test_a_damaged_ledger(copy):
-    (copy / "ledger.parquet").write_bytes(b"PAR1")
-    with pytest.raises(CodecriaError, match=r"ledger.parquet: is damaged"):
+    (copy / "ledger-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CodecriaError, match=r"ledger-00000.parquet: is damaged"):
         verify_corpus(copy)
 
 
@@ -120,7 +120,7 @@ def test_manifests_that_cannot_be_used(copy):
     with pytest.raises(CodecriaError, match=r"manifest.json: is damaged or of another version"):
         read_manifest(copy)
     manifest.write_text(json.dumps({**content, "format": "codecria corpus 9"}))
-    with pytest.raises(CodecriaError, match="is 'codecria corpus 9', not 'codecria corpus 1'"):
+    with pytest.raises(CodecriaError, match="is 'codecria corpus 9', not 'codecria corpus 2'"):
         read_manifest(copy)
     manifest.unlink()
     with pytest.raises(CodecriaError, match=r"holds no corpus \(no manifest.json\)"):
@@ -128,12 +128,12 @@ def test_manifests_that_cannot_be_used(copy):
 
 
 def test_ledger_rows(tmp_path):
-    with LedgerWriter(tmp_path) as ledger:
-        ledger.drop("too-long", "9 characters", kind="code", origin="a 1", path="a.py", size_bytes=9)
-        kept = ("b 1", "b.py", 0.75)
-        ledger.drop("near-copy", "of b", kind="code", origin="a 1", path="c.py", size_bytes=5, kept=kept)
-        ledger.close()
-    first, second = iterate_ledger(tmp_path)
-    assert (first["reason"], first["kept_path"], first["similarity"]) == ("too-long", None, None)
-    assert (second["kept_origin"], second["kept_path"], second["similarity"]) == ("b 1", "b.py", 0.75)
-    assert {reason: count.size_bytes for reason, count in ledger.dropped.items()} == {"too-long": 9, "near-copy": 5}
+    rows = [
+        LedgerRow("too-long", "9 characters", "code", "a 1", "a.py", 9),
+        LedgerRow("near-copy", "of b", "code", "a 1", "c.py", 5, "b 1", "b.py", 0.75),
+    ]
+    ledger = LedgerWriter(tmp_path / "ledger.parquet")
+    for row in rows:
+        ledger.add(row)
+    ledger.close()
+    assert [LedgerRow(**row) for row in read_rows(tmp_path / "ledger.parquet", LedgerRow._fields)] == rows

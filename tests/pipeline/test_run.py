@@ -86,7 +86,7 @@ def test_stage_names_are_folders_of_their_own(names):
         )
 
 
-@pytest.mark.parametrize("name", sorted(shipped_recipes()))
-def test_shipped_recipes_load(name):
+@pytest.mark.parametrize("name", [name for name, path in shipped_recipes().items() if "stages:" in path.read_text()])
+def test_shipped_pipelines_load(name):
     recipe = load_recipe(PipelineRecipe, name)
     assert recipe.stages[0].placed("parent", Path("corpus")).model == "parent"

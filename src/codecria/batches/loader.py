@@ -33,7 +33,7 @@ class Sequence:
         weights: float32 [L]: loss weight of each id as a target; 0 at the start of each document.
         middles: bool [L]: which ids belong to an infilled middle, its end marker included.
         lengths: number of ids of each packed document.
-        source: kind of the documents.
+        source: kind of the documents (`code`), or kind and language (`code/Python`).
         epoch: how often the source had been gone through before.
         forms: how many pieces were `plain`, `psm`, `spm`, `outgrown`.
     """
@@ -68,7 +68,7 @@ class Sequences:
         self._end_ids = document_end_ids(tokenizer)
         self._recipe = recipe
         self._seed = seed
-        weights = [recipe.mixture[source.name] for source in self._sources]  # pyright: ignore[reportArgumentType]
+        weights = [recipe.mixture[source.name] for source in self._sources]
         names = [source.name for source in self._sources]
         self._mixture = Mixture(weights, [len(source) for source in self._sources], names, seed)
 

@@ -1,8 +1,8 @@
 """Preparing a corpus for training: its text laid out for random access, pieces cut, counted and packed.
 
-A prepared folder holds `texts.arrow` (memory-mapped: text, content hash), `SOURCE.npz` for each kind (pieces and
-packing) and `prepared.json`. Text stays text: encoding happens when a sequence is asked for, so infilling splits
-characters and nothing is decoded (law 4).
+A prepared folder holds `texts.arrow` (memory-mapped: text, content hash), `SOURCE.npz` for each source (pieces and
+packing; the `/` of `code/Python` is written `%2F`) and `prepared.json`. Text stays text: encoding happens when a
+sequence is asked for, so infilling splits characters and nothing is decoded (law 4).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -35,10 +36,10 @@ _ROWS_A_BATCH = 256
 
 @dataclass(frozen=True)
 class Source:
-    """One kind of document, packed.
+    """Documents of one kind, or of one kind in one language, packed.
 
     Attributes:
-        name: the kind.
+        name: the kind (`code`), or kind and language (`code/Python`).
         pieces: int64 [P, 5]: row of the text, first and last character offset, plain tokens, and 1 where the piece
             is a whole document, 2 where it ends one, 0 else.
         members: int64, piece numbers sequence after sequence.
@@ -60,7 +61,7 @@ WHOLE, ENDS, INNER = 1, 2, 0
 def prepare(corpus: Path, tokenizer: Tokenizer, recipe: BatchRecipe, folder: Path, seed: int) -> dict[str, Any]:
     """Write the prepared folder, or leave it when it was made from the same corpus, tokenizer, recipe and seed.
 
-    Returns the facts also written to `prepared.json`: pieces, tokens and sequences of each kind, and the share of
+    Returns the facts also written to `prepared.json`: pieces, tokens and sequences of each source, and the share of
     the sequences' room that holds no token.
     """
     identity = digest(
@@ -83,7 +84,7 @@ def prepare(corpus: Path, tokenizer: Tokenizer, recipe: BatchRecipe, folder: Pat
             sequences = pack(slots, recipe.sequence_tokens, "pack", seed, name)
             members = np.array([piece for sequence in sequences for piece in sequence], dtype=np.int64)
             bounds = np.cumsum([0] + [len(sequence) for sequence in sequences]).astype(np.int64)
-            np.savez(aside / f"{name}.npz", pieces=table, members=members, bounds=bounds)
+            np.savez(aside / f"{quote(name, safe='')}.npz", pieces=table, members=members, bounds=bounds)
             facts["sources"][name] = _facts(table, len(sequences), recipe)
         (aside / "prepared.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
@@ -94,7 +95,7 @@ def open_sources(folder: Path) -> list[Source]:
     sources: list[Source] = []
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as arrays:
-            sources.append(Source(path.stem, arrays["pieces"], arrays["members"], arrays["bounds"]))
+            sources.append(Source(unquote(path.stem), arrays["pieces"], arrays["members"], arrays["bounds"]))
     return sources
 
 
@@ -122,20 +123,24 @@ def _write_texts(
 
         for document in iterate_documents(corpus, "train"):
             bar.advance(len(document.text.encode()))
-            if document.kind not in recipe.mixture:
+            fits = (document.kind, f"{document.kind}/{document.language}")
+            sources = [name for name in fits if name in recipe.mixture]
+            if not sources:
                 continue
             cuts = cut_document(document.text, recipe.longest_piece, count)
             for number, piece in enumerate(cuts):
                 place = WHOLE if len(cuts) == 1 else ENDS if number == len(cuts) - 1 else INNER
-                pieces.setdefault(document.kind, []).append((row, piece.start, piece.stop, piece.tokens, place))
+                for name in sources:
+                    pieces.setdefault(name, []).append((row, piece.start, piece.stop, piece.tokens, place))
             waiting.append(document)
             row += 1
             if len(waiting) == _ROWS_A_BATCH:
                 flush()
         if waiting:
             flush()
-    if not pieces:
-        kinds = ", ".join(recipe.mixture)
+    missing = [name for name in recipe.mixture if "/" in name and name not in pieces]
+    if missing or not pieces:
+        kinds = ", ".join(missing or recipe.mixture)
         raise CodecriaError(f"no document of the kinds {kinds} to train on", where=corpus, mend="build a larger corpus")
     return pieces
 

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from codecria.common.recipe import Recipe
+from codecria.corpus.document import KINDS
+from codecria.corpus.languages import CODE_LANGUAGES, PROSE_LANGUAGES
 from codecria.infill.split import Unit  # noqa: TC001 pydantic reads it at run time
 
-Kind = Literal["code", "code-related", "natural"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _known_source(name: str) -> str:
+    kind, slash, language = name.partition("/")
+    languages = [*CODE_LANGUAGES, *PROSE_LANGUAGES, "English"]
+    if kind in KINDS and (not slash or language in languages):
+        return name
+    known = [f"{each}/{language}" for each in ([kind] if kind in KINDS else ["code"]) for language in languages]
+    near = difflib.get_close_matches(name, [*KINDS, *known], n=1)
+    mend = f"did you mean '{near[0]}'?" if near else f"name one of {', '.join(KINDS)}, or KIND/LANGUAGE"
+    raise ValueError(f"no such source of documents; {mend}")
+
+
+SourceName = Annotated[str, AfterValidator(_known_source)]
+"""Documents of a kind (`code`), or of a kind in one language (`code/Python`)."""
 
 
 class InfillRecipe(Recipe):
@@ -49,15 +66,16 @@ class BatchRecipe(Recipe):
     """A stage's sequences.
 
     Attributes:
-        mixture: share of the sequences from each kind of document (paper Table 1). Kinds the corpus does not hold
-            are left out and the rest scaled up.
+        mixture: share of the sequences from each source (paper Table 1): a kind of document (`code`), or a kind in
+            one language (`code/Python`). A document belongs to every source it fits. Kinds the corpus does not hold
+            are left out and the rest scaled up; a language must be there.
         sequence_tokens: length of a packed sequence.
         piece_tokens: longest piece of a document at `level: context`; the sequence's length when absent.
         infill: how documents become infilling examples.
         loss: which tokens carry loss.
     """
 
-    mixture: dict[Kind, Annotated[float, Field(gt=0)]] = Field(
+    mixture: dict[SourceName, Annotated[float, Field(gt=0)]] = Field(
         default_factory=lambda: {"code": 0.85, "code-related": 0.08, "natural": 0.07}
     )
     sequence_tokens: Annotated[int, Field(ge=64)] = 4096
@@ -67,9 +85,9 @@ class BatchRecipe(Recipe):
 
     @field_validator("mixture")
     @classmethod
-    def _not_empty(cls, mixture: dict[Kind, float]) -> dict[Kind, float]:
+    def _not_empty(cls, mixture: dict[str, float]) -> dict[str, float]:
         if not mixture:
-            raise ValueError("a mixture needs at least one kind")
+            raise ValueError("a mixture needs at least one source")
         return mixture
 
     @property

@@ -1,110 +1,106 @@
-"""Building a corpus: sources to filters to near-duplicates to shards, written aside and renamed when whole.
+"""Building a corpus, in three stages that each leave files behind, so that a killed build goes on where it was.
 
-The intake writes accepted documents and their shingles to a spool on disk, so that memory holds only the MinHash
-signatures (1 KB a document) and where each document came from; the duplicate search reads the shingles as a
-memory map; the last pass reads the spool once and writes the shards.
+1. examine: each unit of each source becomes a part (`parts.py`): documents, shingle hashes, band keys, ledger rows.
+2. choose: packages are held out, caps applied, copies found (`selection.py`, `copies.py`) from the parts' indices.
+3. write: each shard is written from the rows of parts that it holds (`writing.py`).
+
+Stages 1 and 3 stream: memory holds one unit or one shard a worker. Stage 2 holds 75 bytes a document, one band's
+keys at a time, and the shingles of the documents that one task compares. The work folder is `.NAME.build`, beside
+the corpus; it is removed when the corpus is whole.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import platform
+import json
 import shutil
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from codecria.common.errors import CodecriaError
-from codecria.common.files import atomic_folder, write_atomic
+from codecria.common.files import sha256_of_file, sync_folder, write_atomic
 from codecria.common.progress import console, progress_bar
+from codecria.common.random import digest
+from codecria.corpus.copies import Copies, find_copies
 from codecria.corpus.decontaminate import DecontaminationRecipe
-from codecria.corpus.intake import Accepted, Intake, find_copies, take_in
+from codecria.corpus.examine import Examiner
+from codecria.corpus.intake import Intake, TakeIn, list_units
 from codecria.corpus.lock import alone
-from codecria.corpus.manifest import (
-    MANIFEST,
-    SPLITS,
-    Count,
-    Manifest,
-    Shard,
-    Split,
-    Tally,
-    largest_first,
-    read_manifest,
-)
+from codecria.corpus.manifest import MANIFEST, SPLITS, TIMINGS, Manifest, SplitCounts, merge_splits, read_manifest
 from codecria.corpus.recipe import CorpusRecipe
-from codecria.corpus.selection import HeldOutRecipe, Listing, choose_held_out, list_candidates
-from codecria.corpus.spool import Spool
-from codecria.corpus.store import LedgerWriter, ShardWriter
+from codecria.corpus.record import append_manifest, count_dropped, make_manifest
+from codecria.corpus.runner import run_in_order
+from codecria.corpus.selection import HeldOutRecipe
+from codecria.corpus.writing import WriteShard, plan_shards, write_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from codecria.corpus.document import Document
-    from codecria.corpus.near_duplicates import Duplicates
+    from codecria.corpus.manifest import Shard, Split
+    from codecria.corpus.selection import Mask
+    from codecria.corpus.sources.source import Source
 
 __all__ = ["CorpusRecipe", "DecontaminationRecipe", "HeldOutRecipe", "build_corpus"]
 
 T = TypeVar("T")
 
 
-def build_corpus(recipe: CorpusRecipe, folder: Path, *, workers: int = 1, replace: bool = False) -> Manifest:
+def build_corpus(recipe: CorpusRecipe, folder: Path, *, replace: bool = False, append: bool = False) -> Manifest:
     """Build a corpus, or do nothing when it is there already.
 
-    Equal recipes over equal files give equal corpora, whatever the number of workers. A build that was killed
-    leaves no corpus; the next one clears what it left and starts over.
+    Equal recipes over equal files give equal bytes, whatever the runner. A build that was killed goes on where it
+    was when it is started again with the same recipe.
 
     Args:
-        recipe: what to build.
+        recipe: what to build. With more than one worker the calling script needs `if __name__ == "__main__":`.
         folder: where the corpus goes; it must be absent, empty, or hold a corpus of an equal recipe.
-        workers: processes that read and filter. Above 1 the calling script needs `if __name__ == "__main__":`.
         replace: build again over an existing corpus, whatever its recipe.
+        append: add to the corpus that is there: its documents stay as they are, and what resembles one of them
+            is dropped. The result may differ from a build of both at once, which would rank them together.
 
     Raises:
         CodecriaError: the folder holds something else, another build is writing it, a source does not exist, or
             no document is left (it names the filters that took them).
     """
     with alone(folder):
-        sources = [source.open() for source in recipe.sources]
-        finished = _finished(recipe, folder, replace)
-        listing = list_candidates(sources)
-        if finished is None:
-            _clear_leftovers(folder)
-            with atomic_folder(folder) as aside:
-                return _Build(recipe, aside, listing, [source.describe() for source in sources]).run(workers)
-        _say(f"{folder}: the corpus is there already ({finished.total.documents:,} documents); nothing to do")
-        if listing.digest != finished.sources_digest:
-            _say(f"{folder}: its sources have changed since it was built; replace=True builds it again")
-        return finished
+        sources: list[Source] = [source.open() for source in recipe.sources]
+        old = _present(folder)
+        if old is not None and not replace:
+            if recipe.identity() in (old.recipe, *old.appended):
+                return _nothing_to_do(folder, old, sources)
+            if not append:
+                raise _other_recipe(recipe, old, folder)
+        return _Build(recipe, folder, sources, None if replace else old).run()
 
 
-def _finished(recipe: CorpusRecipe, folder: Path, replace: bool) -> Manifest | None:
-    """The manifest of an equal recipe's corpus; None where one is to be built; anything else is an error."""
+def _present(folder: Path) -> Manifest | None:
+    """The manifest of the corpus in a folder; None where the folder is absent or empty."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     if not (folder / MANIFEST).is_file():
         raise CodecriaError("is not empty and holds no corpus", where=folder, mend="name a new folder for the corpus")
-    if replace:
-        return None
-    manifest = read_manifest(folder)
-    wanted = recipe.model_dump(mode="json")
-    if manifest.recipe == wanted:
-        return manifest
-    different = sorted(key for key in wanted | manifest.recipe if wanted.get(key) != manifest.recipe.get(key))
-    raise CodecriaError(
+    return read_manifest(folder)
+
+
+def _nothing_to_do(folder: Path, manifest: Manifest, sources: list[Source]) -> Manifest:
+    _say(f"{folder}: the corpus is there already ({manifest.total.documents:,} documents); nothing to do")
+    if not manifest.appended and list_units(sources).digest != manifest.sources_digest:
+        _say(f"{folder}: its sources have changed since it was built; build it again with replace (--replace)")
+    return manifest
+
+
+def _other_recipe(recipe: CorpusRecipe, old: Manifest, folder: Path) -> CodecriaError:
+    wanted = recipe.identity()
+    different = sorted(key for key in wanted | old.recipe if wanted.get(key) != old.recipe.get(key))
+    return CodecriaError(
         f"holds a corpus of another recipe (different: {', '.join(different)})",
         where=folder,
-        mend="name another folder, or build with replace",
+        mend="name another folder, build over it with replace (--replace), or add to it with append (--append)",
     )
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what killed builds left beside the folder; the lock says that none is running."""
-    for left in folder.parent.iterdir():
-        if left.name.startswith(f".{folder.name}.") and left.name.endswith(".part"):
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _say(note: str) -> None:
@@ -117,51 +113,37 @@ class _Build:
 
     recipe: CorpusRecipe
     folder: Path
-    listing: Listing
-    described: list[str]
+    sources: list[Source]
+    old: Manifest | None
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
-    def run(self, workers: int) -> Manifest:
+    def run(self) -> Manifest:
         started_s = time.monotonic()
-        candidates = self.listing.candidates
-        held_out = choose_held_out(candidates, self.recipe.held_out, self.recipe.seed)
-        spool = Spool(self.folder / "spool")
-        with LedgerWriter(self.folder) as ledger:
-            intake = self._timed(
-                "read and filter", lambda: take_in(self.recipe, candidates, held_out, workers, spool, ledger)
-            )
-            self._require_documents(intake, ledger)
-            duplicates, counts = self._timed(
-                "near-duplicates", lambda: find_copies(intake.accepted, spool, self.recipe)
-            )
-            shards, tallies, fingerprint = self._timed(
-                "write", lambda: self._write(intake.accepted, spool, duplicates, ledger)
-            )
-            ledger_sha256 = ledger.close()
-        spool.remove()
-        self.seconds["total"] = round(time.monotonic() - started_s, 3)
-        listed_bytes = sum(one.size_bytes for one in candidates)
-        manifest = Manifest(
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            recipe=self.recipe.model_dump(mode="json"),
-            sources=self.described,
-            sources_digest=self.listing.digest,
-            fingerprint=fingerprint,
-            seen=intake.seen,
-            not_taken=Count(
-                documents=len(candidates) - intake.seen.documents, size_bytes=listed_bytes - intake.seen.size_bytes
-            ),
-            splits={split: tallies[split].counts() for split in SPLITS},
-            held_out_unit=held_out.unit,
-            dropped=largest_first(ledger.dropped),
-            duplicates=counts,
-            evaluation_tasks=intake.tasks,
-            shards=shards,
-            ledger_sha256=ledger_sha256,
-            versions=_versions(),
-            seconds=self.seconds,
+        self.work = self.folder.parent / f".{self.folder.name}.build"
+        for inside in ("parts", "shards", "notes"):
+            (self.work / inside).mkdir(parents=True, exist_ok=True)
+        examiner = Examiner(self.recipe)
+        listing = self._timed("list", lambda: list_units(self.sources))
+        take_in = TakeIn(self.recipe, self.sources, listing, examiner, self.work / "parts", self.folder, self.old)
+        intake = self._timed("read and filter", take_in.run)
+        self._require_documents(intake)
+        key = digest(*(part.facts.key for part in intake.census.parts), repr(self.recipe.identity()))
+        copies = self._timed("near-duplicates", lambda: self._copies(intake, key))
+        shards, splits = self._timed("write", lambda: self._write(intake, copies, key))
+        manifest = make_manifest(
+            self.recipe.identity(),
+            [source.describe() for source in self.sources],
+            listing.digest,
+            intake,
+            copies,
+            shards,
+            splits,
+            self._ledger(intake, copies),
+            examiner.evaluation_tasks,
         )
-        write_atomic(self.folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+        self.seconds["total"] = round(time.monotonic() - started_s, 3)
+        manifest = manifest if self.old is None else append_manifest(self.old, manifest)
+        self._put_in_place(manifest)
         return manifest
 
     def _timed(self, stage: str, work: Callable[[], T]) -> T:
@@ -170,58 +152,86 @@ class _Build:
         self.seconds[stage] = round(time.monotonic() - started_s, 3)
         return result
 
-    def _require_documents(self, intake: Intake, ledger: LedgerWriter) -> None:
-        if any(one.split == "train" for one in intake.accepted):
+    def _require_documents(self, intake: Intake) -> None:
+        new = ~intake.census.fixed
+        if (intake.taken & ~intake.held & new).any():
             return
-        where = "; ".join(self.described)
-        if not self.listing.candidates:
+        where = "; ".join(source.describe() for source in self.sources)
+        seen = sum(part.facts.seen_texts for part in intake.census.parts)
+        if not seen:
             mend = "check the paths and the languages of the sources"
             raise CodecriaError("no file of a wanted language in the sources", where=where, mend=mend)
-        taken = sorted(ledger.dropped.items(), key=lambda item: -item[1].documents)
-        reasons = ", ".join(f"{reason} {count.documents:,}" for reason, count in taken)
-        if intake.accepted:
-            reasons = ", ".join(filter(None, [reasons, f"held out {len(intake.accepted):,}"]))
+        counts = sorted(count_dropped(intake.census.parts).items(), key=lambda item: -item[1].documents)
+        reasons = ", ".join(f"{reason} {count.documents:,}" for reason, count in counts)
+        if kept_out := int((intake.held & new).sum()):
+            reasons = ", ".join(filter(None, [reasons, f"held out {kept_out:,}"]))
         raise CodecriaError(
-            f"no document is left to train on, of {intake.seen.documents:,} examined ({reasons})",
+            f"no document is left to train on, of {seen:,} examined ({reasons})",
             where=where,
             mend="loosen that filter in the recipe, or add a source",
         )
 
-    def _write(
-        self, accepted: list[Accepted], spool: Spool, duplicates: Duplicates, ledger: LedgerWriter
-    ) -> tuple[list[Shard], dict[Split, Tally], str]:
-        """Kept documents into the shards, in the order they were read; copies into the ledger."""
-        writers = {split: ShardWriter(self.folder, split, self.recipe.shard_bytes) for split in SPLITS}
-        tallies: dict[Split, Tally] = {split: Tally() for split in SPLITS}
-        fingerprint = hashlib.sha256()
-        with progress_bar("writing", total=spool.text_bytes, unit="bytes") as bar:
-            for number, document in enumerate(spool.documents()):
-                one, kept_for = accepted[number], int(duplicates.kept_for[number])
-                if kept_for < 0:
-                    writers[one.split].add(document, one.size_bytes)
-                    tallies[one.split].add(document, one.package, one.size_bytes)
-                    fingerprint.update(f"{one.split} {one.content_hash}\n".encode())
-                else:
-                    similarity = float(duplicates.similarity[number])
-                    _record_copy(ledger, document, one, accepted[kept_for], similarity)
-                bar.advance(one.size_bytes)
-        shards = [shard for split in SPLITS for shard in writers[split].close()]
-        return shards, tallies, fingerprint.hexdigest()
+    def _copies(self, intake: Intake, key: bytes) -> Copies:
+        path = self.work / "copies.npz"
+        copies = Copies.load(path, key.hex())
+        if copies is None:
+            copies = find_copies(intake.census, intake.taken, intake.held, self.recipe)
+            copies.save(path, key.hex())
+        return copies
 
+    def _write(self, intake: Intake, copies: Copies, key: bytes) -> tuple[list[Shard], dict[Split, SplitCounts]]:
+        recipe, census = self.recipe, intake.census
+        there = self.old.shards if self.old else []
+        kept = intake.taken & ~census.fixed & (copies.kept_for < 0)
+        in_order = recipe.order == "repository"
+        writer = WriteShard(self.work / "shards", self.work / "notes", key, in_order, recipe.join_characters)
+        chosen: dict[Split, Mask] = {"train": kept & ~intake.held, "held_out": kept & intake.held}
+        plans = [
+            plan
+            for split, mask in chosen.items()
+            for plan in plan_shards(census, mask, split, sum(one.split == split for one in there), recipe)
+        ]
+        counts: dict[Split, list[SplitCounts]] = {
+            split: [self.old.splits[split] if self.old else SplitCounts.empty()] for split in SPLITS
+        }
+        shards: list[Shard] = []
+        total = int(census.index["size_bytes"][kept].sum(dtype=np.int64))
+        with progress_bar("writing", total=total, unit="bytes") as bar:
+            for written in run_in_order(writer, plans, recipe.runner):
+                shards.append(written.shard)
+                counts[written.shard.split].append(written.counts)
+                bar.advance(written.shard.text_bytes)
+        return [*there, *shards], {split: merge_splits(parts) for split, parts in counts.items()}
 
-def _record_copy(ledger: LedgerWriter, document: Document, one: Accepted, kept: Accepted, similarity: float) -> None:
-    exact = kept.content_hash == one.content_hash
-    ledger.drop(
-        "exact-copy" if exact else "near-copy",
-        f"of {kept.origin}: {kept.path}" + ("" if exact else f", {similarity:.2f} similar"),
-        kind=document.kind,
-        origin=one.origin,
-        path=one.path,
-        size_bytes=one.size_bytes,
-        kept=(kept.origin, kept.path, similarity),
-    )
+    def _ledger(self, intake: Intake, copies: Copies) -> tuple[dict[str, str], dict[str, str]]:
+        """Write the ledger and the samples of this build; their hashes, by name."""
+        number = len(self.old.ledgers) if self.old else 0
+        ledger, samples = f"ledger-{number:05d}.parquet", f"samples-{number:05d}.parquet"
+        folder = self.work / "shards"
+        write_ledger(intake.census, copies, folder / ledger, folder / samples, self.recipe.dropped_samples)
+        return {ledger: sha256_of_file(folder / ledger)}, {samples: sha256_of_file(folder / samples)}
 
-
-def _versions() -> dict[str, str]:
-    packages = ("codecria", "numpy", "pyarrow", "rensa")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+    def _put_in_place(self, manifest: Manifest) -> None:
+        """New files get their names before the manifest that tells of them: a kill leaves the old corpus or the new."""
+        out = self.work / "shards"
+        wanted = {shard.name for shard in manifest.shards} | set(manifest.ledgers) | set(manifest.samples)
+        for file in out.iterdir():
+            if file.name not in wanted:
+                file.unlink()  # left by a build with another recipe
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        timings = json.dumps({"created": created, "seconds": self.seconds}, indent=1) + "\n"
+        text = manifest.model_dump_json(indent=1) + "\n"
+        if self.old is None:
+            write_atomic(out / TIMINGS, timings)
+            write_atomic(out / MANIFEST, text)
+            if self.folder.exists():
+                self.folder.rename(self.work / "replaced")
+            out.rename(self.folder)
+        else:
+            for file in sorted(out.iterdir()):
+                file.rename(self.folder / file.name)
+            sync_folder(self.folder)
+            write_atomic(self.folder / MANIFEST, text)
+            write_atomic(self.folder / TIMINGS, timings)
+        sync_folder(self.folder.parent)
+        shutil.rmtree(self.work)

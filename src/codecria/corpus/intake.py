@@ -1,158 +1,157 @@
-"""The intake: candidates in, documents and their shingles to the spool, everything else to the ledger."""
+"""Stage 1: every unit of every source becomes a part; in rounds, where caps ask for a sample.
+
+A cap is filled from the documents with the smallest draws. So a sampled build reads the files drawn below a share
+of the whole, looks at what that gave, and reads on from there until each cap is reached.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codecria.common.progress import progress_bar
-from codecria.corpus.decontaminate import open_decontaminator
-from codecria.corpus.document import KINDS, Document
-from codecria.corpus.examine import Examined, Examiner
-from codecria.corpus.licence import is_permissive
-from codecria.corpus.manifest import Count, DuplicateCounts, Split
-from codecria.corpus.near_duplicates import Duplicates, Integers, find_exact_copies, find_near_duplicates
+from codecria.common.progress import progress_bar, track
+from codecria.corpus.document import KINDS
+from codecria.corpus.parts import MakePart, Part, Take
 from codecria.corpus.runner import run_in_order
-from codecria.corpus.selection import Budget, HeldOut, order_candidates
+from codecria.corpus.selection import Census, HeldOut, Mask, choose_held_out, choose_taken, take_census
+from codecria.corpus.sources.earlier import EarlierShard, earlier_units
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from codecria.corpus.examine import Examiner
+    from codecria.corpus.manifest import Manifest
     from codecria.corpus.recipe import CorpusRecipe
-    from codecria.corpus.sources.source import Candidate
-    from codecria.corpus.spool import Spool
-    from codecria.corpus.store import LedgerWriter
+    from codecria.corpus.sources.source import Source, Unit
 
-_SHOW_EVERY = 64
+_FIRST_SHARE = 3.0
+"""A sampled build first reads this many times its caps: filters and other kinds of file take their part."""
 
 
-@dataclass(slots=True)
-class Accepted:
-    """What memory holds of an accepted document: no text.
+@dataclass(frozen=True)
+class Listing:
+    """What the sources hold, without holding it: the units are asked for again when they are worked on.
 
-    `rank` says which of two copies survives: the lower.
+    Attributes:
+        units: how many.
+        size_bytes: of all.
+        digest: over name and state of each; tells whether the sources changed.
     """
 
-    split: Split
-    package: str
-    origin: str
-    path: str
-    content_hash: str
+    units: int
     size_bytes: int
-    rank: tuple[bool, bool, bool, int, int, str, str, str]
+    digest: str
+
+
+def list_units(sources: Iterable[Source]) -> Listing:
+    """Count what the sources hold."""
+    units = size_bytes = 0
+    state = hashlib.sha256()
+    for source in sources:
+        for unit in track(source.units(), f"listing {source.describe()}", unit="units"):
+            units += 1
+            size_bytes += unit.size_bytes
+            state.update(f"{unit.name}\0{unit.state}\n".encode())
+    return Listing(units, size_bytes, state.hexdigest())
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What stage 1 gives.
+
+    Attributes:
+        census: every accepted document.
+        earlier: how many parts, the first ones, are of earlier corpora.
+        held_out: which packages or files are held out.
+        held: the documents that are held out, [documents].
+        taken: the documents under the caps, [documents].
+    """
+
+    census: Census
+    earlier: int
+    held_out: HeldOut
+    held: Mask
+    taken: Mask
 
 
 @dataclass
-class Intake:
-    """What was examined and what was accepted, in the order of the spool."""
+class TakeIn:
+    """Stage 1 under way.
 
-    accepted: list[Accepted] = field(default_factory=list[Accepted])
-    seen: Count = field(default_factory=Count)
-    tasks: dict[str, int] = field(default_factory=dict[str, int])
-
-
-def take_in(
-    recipe: CorpusRecipe,
-    candidates: list[Candidate],
-    held_out: HeldOut,
-    workers: int,
-    spool: Spool,
-    ledger: LedgerWriter,
-) -> Intake:
-    """Examine candidates under the recipe's caps.
-
-    The result does not depend on the number of workers: what a worker reads beyond a cap is not taken.
+    Attributes:
+        recipe, sources, listing, examiner: what is read, and who judges it.
+        parts: folder of the parts.
+        old: manifest of the corpus that is added to, which lies in `folder`.
     """
-    decontaminator, tasks = open_decontaminator(recipe.decontamination)
-    examiner = Examiner(recipe.filters, recipe.permissive_only, decontaminator)
-    budget = Budget(recipe.max_bytes, recipe.held_out)
-    ordered = order_candidates(candidates, held_out, recipe.max_files, bool(recipe.max_bytes), recipe.seed)
-    intake = Intake(tasks=tasks)
-    splits: dict[tuple[str, str], Split] = {}
 
-    def wanted() -> Iterator[Candidate]:
-        for split, one in ordered:
-            if budget.open_for(split, one):
-                splits[one.file, one.form] = split
-                yield one
+    recipe: CorpusRecipe
+    sources: list[Source]
+    listing: Listing
+    examiner: Examiner
+    parts: Path
+    folder: Path
+    old: Manifest | None
 
-    with progress_bar("reading", total=len(candidates), unit="files") as bar:
-        for one, examined in run_in_order(examiner, wanted(), workers):
-            split = splits.pop((one.file, one.form))
-            if budget.open_for(split, one) and (
-                examined.document is None or budget.take(split, one, examined.size_bytes)
-            ):
-                _take(one, examined, split, intake, spool, ledger)
-            if intake.seen.documents % _SHOW_EVERY == 0:
-                bar.set(intake.seen.documents, f"{spool.text_bytes / 1e6:.0f} MB accepted")
-        bar.set(intake.seen.documents, f"{spool.text_bytes / 1e6:.0f} MB accepted")
-    spool.finish()
-    return intake
+    def run(self) -> Intake:
+        """Make all parts, and choose."""
+        caps = self.recipe.max_bytes
+        earlier = list(self._round("e", self._earlier_units(), None, Take())) if self.old or self.recipe.earlier else []
+        share = min(1.0, _FIRST_SHARE * sum(caps.values()) / max(self.listing.size_bytes, 1)) if caps else 1.0
+        parts = [*earlier, *self._round("r0", self._units(), self.examiner, Take(0.0, share))]
+        census = take_census(parts, len(earlier))
+        held_out = choose_held_out(census, self.recipe.held_out, self.recipe.seed, self._kept_out())
+        number = 0
+        while share < 1.0 and (more := self._missing(census, held_out)) > 1.0:
+            number += 1
+            low, share = share, min(1.0, share * more)
+            parts += self._round(f"r{number}", self._units(), self.examiner, Take(low, share))
+            census = take_census(parts, len(earlier))
+        if share < 1.0 and held_out.packages:
+            parts += self._round("h", self._units(), self.examiner, Take(share, 1.0, held_out.packages))
+            census = take_census(parts, len(earlier))
+        held = held_out.of(census)
+        return Intake(census, len(earlier), held_out, held, choose_taken(census, held, caps, self.recipe.held_out))
 
+    def _round(self, name: str, units: Iterator[Any], examiner: Examiner | None, take: Take) -> Iterator[Part]:
+        recipe = self.recipe
+        make = MakePart(self.parts, examiner, recipe.near_duplicates, recipe.dropped_samples, recipe.seed)
+        tasks = ((f"{name}-{number:06d}", unit, take) for number, unit in enumerate(units))
+        what = {"e": "reading earlier corpora", "h": "reading held-out packages"}.get(name, "reading")
+        accepted = 0
+        with progress_bar(what, total=self.listing.size_bytes if examiner else None, unit="bytes") as bar:
+            for part in run_in_order(make, tasks, recipe.runner):
+                accepted += part.facts.text_bytes
+                bar.advance(part.facts.unit_bytes, f"{accepted / 1e6:.0f} MB accepted")
+                yield part
 
-def _take(one: Candidate, examined: Examined, split: Split, intake: Intake, spool: Spool, ledger: LedgerWriter) -> None:
-    intake.seen = intake.seen.plus(one.size_bytes)
-    if examined.document is not None:
-        spool.add(examined.document, examined.size_bytes, examined.shingles)
-        intake.accepted.append(_accepted(examined.document, examined.size_bytes, split, one.package))
-    elif examined.dropped is not None:
-        ledger.drop(
-            examined.dropped.reason,
-            examined.dropped.detail,
-            kind=one.kind,
-            origin=one.origin,
-            path=one.path,
-            size_bytes=one.size_bytes,
-        )
+    def _units(self) -> Iterator[Unit]:
+        for source in self.sources:
+            yield from source.units()
 
+    def _earlier_units(self) -> Iterator[EarlierShard]:
+        folders = [Path(name).expanduser() for name in self.recipe.earlier]
+        return earlier_units([*folders, *([self.folder] if self.old else [])])
 
-def _accepted(document: Document, size_bytes: int, split: Split, package: str) -> Accepted:
-    """Rank: training, permissive, not vendored, code before prose, the least nested path, then hash, then path.
+    def _kept_out(self) -> frozenset[str]:
+        """Packages that the corpus which is added to holds out: they stay so."""
+        if self.old is None or self.old.held_out_unit != "package":
+            return frozenset()
+        return frozenset(self.old.splits["held_out"].by_package)
 
-    A copy vendored in another package lies deeper than the original, so the original survives.
-    """
-    rank = (
-        split == "held_out",
-        not is_permissive(document.licence),
-        "vendor" in document.path or "third_party" in document.path,
-        KINDS.index(document.kind),
-        document.path.count("/"),
-        document.content_hash,
-        document.origin,
-        document.path,
-    )
-    return Accepted(split, package, document.origin, document.path, document.content_hash, size_bytes, rank)
-
-
-def find_copies(accepted: list[Accepted], spool: Spool, recipe: CorpusRecipe) -> tuple[Duplicates, DuplicateCounts]:
-    """Exact copies, then near copies among what is left, across both splits; training documents rank first."""
-    rank = np.array(sorted(range(len(accepted)), key=lambda one: accepted[one].rank), dtype=np.int64)
-    exact = find_exact_copies([one.content_hash for one in accepted], rank)
-    if recipe.near_duplicates.enabled:
-        near = find_near_duplicates(spool.shingle_sets(), rank[exact[rank] < 0], recipe.near_duplicates, recipe.seed)
-    else:
-        near = Duplicates(np.full_like(exact, -1), np.zeros(exact.size, dtype=np.float32))
-    kept_for = np.where(exact >= 0, exact, near.kept_for)
-    similarity = np.where(exact >= 0, np.float32(1), near.similarity)
-    across = [
-        document
-        for document in np.flatnonzero(kept_for >= 0).tolist()
-        if accepted[document].split == "held_out" and accepted[int(kept_for[document])].split == "train"
-    ]
-    counts = DuplicateCounts(
-        exact_copies=_count(accepted, exact),
-        near_copies=_count(accepted, near.kept_for),
-        held_out_copies_of_train=len(across),
-        candidates=near.candidates,
-        verified=near.verified,
-        capped=near.capped,
-        largest_star=int(np.bincount(kept_for[kept_for >= 0], minlength=1).max()),
-    )
-    return Duplicates(kept_for, similarity), counts
-
-
-def _count(accepted: list[Accepted], kept_for: Integers) -> Count:
-    dropped = np.flatnonzero(kept_for >= 0).tolist()
-    return Count(documents=len(dropped), size_bytes=sum(accepted[one].size_bytes for one in dropped))
+    def _missing(self, census: Census, held_out: HeldOut) -> float:
+        """By how much the sample must grow so that each cap is reached, about; 1 when it need not."""
+        train = ~census.fixed & ~held_out.of(census)
+        sizes = census.index["size_bytes"][train]
+        found = np.bincount(census.index["kind"][train], sizes, minlength=len(KINDS)).tolist()
+        more = 1.0
+        for kind, size in zip(KINDS, found, strict=True):
+            cap = self.recipe.max_bytes.get(kind)
+            if cap is None and size:
+                return float("inf")  # a kind without a cap is taken whole
+            if cap is not None and size < cap:
+                more = max(more, min(1.3 * cap / max(size, 1), 8.0))
+        return more

@@ -11,13 +11,15 @@ from codecria.common.errors import CodecriaError, explain_os_error
 from codecria.corpus.document import KINDS, Document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 Split = Literal["train", "held_out"]
 SPLITS: tuple[Split, ...] = ("train", "held_out")
 
 MANIFEST = "manifest.json"
-FORMAT = "codecria corpus 1"
+TIMINGS = "timings.json"
+FORMAT = "codecria corpus 2"
 
 
 class _Record(BaseModel):
@@ -44,6 +46,11 @@ class SplitCounts(_Record):
     by_licence: dict[str, Count]
     by_package: dict[str, Count]
 
+    @classmethod
+    def empty(cls) -> SplitCounts:
+        """Of a split that holds nothing."""
+        return Tally().counts()
+
 
 class DuplicateCounts(_Record):
     """What the duplicate search found."""
@@ -56,6 +63,9 @@ class DuplicateCounts(_Record):
     capped: int = 0
     largest_star: int = 0
     """Most documents dropped for one kept document."""
+    components: int = 0
+    """Groups of documents that share a band; each is searched by itself."""
+    largest_component: int = 0
 
 
 class Shard(_Record):
@@ -67,33 +77,41 @@ class Shard(_Record):
     text_bytes: int
     file_bytes: int
     sha256: str
+    contents: str
+    """SHA-256 over the content hashes of its documents, a line each: equal texts, whatever the Parquet writer."""
 
 
 class Manifest(_Record):
     """Everything that is known of a corpus; what `manifest.json` holds."""
 
     format: str = FORMAT
-    created: str
     recipe: dict[str, Any]
+    appended: list[dict[str, Any]] = []
+    """Recipes of the builds that added to it, in order."""
     sources: list[str]
     sources_digest: str
-    """Over name, size and time of every file the sources listed: tells whether they changed since."""
+    """Over name and state of every unit the sources listed: tells whether they changed since."""
     fingerprint: str
     """Over split and content hash of every document, in order: equal corpora have equal fingerprints."""
     seen: Count
-    """Candidates examined, with their sizes on disk."""
+    """Texts judged, with the sizes of their files: a Python file and its docstrings are two."""
+    passed_by: int
+    """Files that are of no language we know."""
     not_taken: Count
-    """Candidates left unread, because a cap of the recipe was reached."""
+    """Documents that passed everything and were left out, because a cap of the recipe was reached."""
     splits: dict[Split, SplitCounts]
     held_out_unit: Literal["package", "file", "none"]
     dropped: dict[str, Count]
+    redacted: dict[str, int] = {}
+    """Addresses and secrets replaced, by sort."""
     duplicates: DuplicateCounts
     evaluation_tasks: dict[str, int]
     """Tasks decontaminated against, by set."""
     shards: list[Shard]
-    ledger_sha256: str
+    ledgers: dict[str, str]
+    """SHA-256 of each ledger, by name."""
+    samples: dict[str, str]
     versions: dict[str, str]
-    seconds: dict[str, float]
 
     @property
     def total(self) -> Count:
@@ -139,6 +157,27 @@ class Tally:
 def largest_first(table: dict[str, Count]) -> dict[str, Count]:
     """The same counts in falling order of bytes, ties by name."""
     return dict(sorted(table.items(), key=lambda item: (-item[1].size_bytes, item[0])))
+
+
+def merge_counts(tables: Iterable[Mapping[str, Count]]) -> dict[str, Count]:
+    """The sum of tables of counts, names in the order in which they come."""
+    merged: dict[str, Count] = {}
+    for table in tables:
+        for name, count in table.items():
+            merged[name] = merged.get(name, Count()).plus(count.size_bytes, count.documents)
+    return merged
+
+
+def merge_splits(parts: Sequence[SplitCounts]) -> SplitCounts:
+    """The sum of what several shards hold."""
+    total = merge_counts({"": part.total} for part in parts)[""]
+    return SplitCounts(
+        total=total,
+        by_kind=merge_counts(part.by_kind for part in parts),
+        by_language=largest_first(merge_counts(part.by_language for part in parts)),
+        by_licence=largest_first(merge_counts(part.by_licence for part in parts)),
+        by_package=largest_first(merge_counts(part.by_package for part in parts)),
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:

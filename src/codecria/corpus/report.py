@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from codecria.corpus.manifest import Count, Manifest, largest_first
+from codecria.corpus.manifest import Count, Manifest, largest_first, merge_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Section = Literal["outcome", "dropped", "kind", "language", "licence", "package"]
-
-_MOST_ROWS = 12
+Section = Literal["outcome", "dropped", "redacted", "kind", "language", "licence", "package"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class SummaryRow:
         name: what is counted; "others (17)" gathers the small ones.
         documents: how many.
         size_bytes: their bytes (of dropped files on disk, of documents as UTF-8 text).
-        share: of the section's bytes, 0 to 1.
+        share: of the section's bytes, 0 to 1 (of replacements: of their number).
     """
 
     section: Section
@@ -34,10 +32,11 @@ class SummaryRow:
     share: float
 
 
-def corpus_summary(manifest: Manifest) -> list[SummaryRow]:
+def corpus_summary(manifest: Manifest, most_rows: int = 12) -> list[SummaryRow]:
     """What became of the files, what was dropped and why, and what the corpus holds.
 
-    Kinds, languages, licences and packages are counted over both splits; the largest come first.
+    Kinds, languages, licences and packages are counted over both splits; the largest come first, and what is
+    beyond `most_rows` is gathered in a last row.
     """
     outcome: dict[str, Count] = {
         "train": manifest.splits["train"].total,
@@ -45,40 +44,35 @@ def corpus_summary(manifest: Manifest) -> list[SummaryRow]:
         "dropped": _sum(manifest.dropped.values()),
         "not taken": manifest.not_taken,
     }
-    rows = _rows("outcome", outcome)
-    rows += _rows("dropped", manifest.dropped)
+    rows = _rows("outcome", outcome, most_rows)
+    rows += _rows("dropped", manifest.dropped, most_rows)
+    rows += _rows("redacted", {sort: Count(documents=count) for sort, count in manifest.redacted.items()}, most_rows)
     splits = manifest.splits.values()
-    rows += _rows("kind", _merged([split.by_kind for split in splits]))
-    rows += _rows("language", _merged([split.by_language for split in splits]))
-    rows += _rows("licence", _merged([split.by_licence for split in splits]))
-    rows += _rows("package", _merged([split.by_package for split in splits]))
+    rows += _rows("kind", merge_counts(split.by_kind for split in splits), most_rows)
+    rows += _rows("language", merge_counts(split.by_language for split in splits), most_rows)
+    rows += _rows("licence", merge_counts(split.by_licence for split in splits), most_rows)
+    rows += _rows("package", merge_counts(split.by_package for split in splits), most_rows)
     return rows
 
 
-def _rows(section: Section, counts: dict[str, Count]) -> list[SummaryRow]:
+def _rows(section: Section, counts: dict[str, Count], most_rows: int) -> list[SummaryRow]:
     """The counts that are not zero, the small ones gathered in a last row."""
     filled = {name: count for name, count in counts.items() if count.documents}
     if section != "outcome":
         filled = largest_first(filled)
     names = list(filled)
-    if len(names) > _MOST_ROWS:
-        small = names[_MOST_ROWS - 1 :]
+    if len(names) > most_rows:
+        small = names[most_rows - 1 :]
         others = _sum(filled[name] for name in small)
-        filled = {name: filled[name] for name in names[: _MOST_ROWS - 1]} | {f"others ({len(small)})": others}
-    total = max(sum(count.size_bytes for count in filled.values()), 1)
+        filled = {name: filled[name] for name in names[: most_rows - 1]} | {f"others ({len(small)})": others}
+    # Replacements have no size: their shares are of their number.
+    weights = {name: count.size_bytes if section != "redacted" else count.documents for name, count in filled.items()}
+    total = max(sum(weights.values()), 1)
     return [
-        SummaryRow(section, name, count.documents, count.size_bytes, count.size_bytes / total)
+        SummaryRow(section, name, count.documents, count.size_bytes, weights[name] / total)
         for name, count in filled.items()
     ]
 
 
 def _sum(counts: Iterable[Count]) -> Count:
-    total = Count()
-    for count in counts:
-        total = total.plus(count.size_bytes, count.documents)
-    return total
-
-
-def _merged(tables: list[dict[str, Count]]) -> dict[str, Count]:
-    names = dict.fromkeys(name for table in tables for name in table)
-    return {name: _sum(table[name] for table in tables if name in table) for name in names}
+    return merge_counts({"": count} for count in counts).get("", Count())

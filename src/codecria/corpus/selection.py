@@ -1,25 +1,27 @@
-"""Which candidates are taken: the keyed sample under the caps, and the packages held out."""
+"""Which accepted documents are taken: packages held out, and samples under the recipe's caps."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
-from codecria.common.progress import track
-from codecria.common.random import draw_bits, draw_uniform
+from codecria.common.random import draw_bits
 from codecria.common.recipe import Recipe
-from codecria.corpus.sources.source import FORMS, Candidate, Source
+from codecria.corpus.document import KINDS, Kind
+from codecria.corpus.parts import INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Mapping, Sequence
 
-    from codecria.corpus.document import Kind
-    from codecria.corpus.manifest import Split
+    from codecria.corpus.parts import Index, Part
 
 HeldOutUnit = Literal["package", "file", "none"]
+Mask = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
 
 
 class HeldOutRecipe(Recipe):
@@ -34,34 +36,47 @@ class HeldOutRecipe(Recipe):
     max_bytes: int = Field(default=5_000_000, ge=1)
 
 
-@dataclass
-class Listing:
-    """All candidates of the sources.
+@dataclass(frozen=True)
+class Census:
+    """Every accepted document of all parts, without text: 75 bytes each.
 
     Attributes:
-        candidates: in the order of the sources.
-        digest: over name, size and time of each file; tells whether the sources changed.
+        parts: in order.
+        index: their indices joined, [documents]; `package` counts over all parts.
+        starts: where each part's documents begin, [parts + 1].
+        fixed: documents of earlier corpora, [documents].
+        packages: names by number.
     """
 
-    candidates: list[Candidate] = field(default_factory=list[Candidate])
-    digest: str = ""
+    parts: Sequence[Part]
+    index: Index
+    starts: Integers
+    fixed: Mask
+    packages: Sequence[str]
+
+    def __len__(self) -> int:
+        return self.index.size
+
+    def part_of(self, document: int) -> tuple[int, int]:
+        """Number of the part a document lies in, and its row there."""
+        part = int(np.searchsorted(self.starts, document, side="right")) - 1
+        return part, document - int(self.starts[part])
 
 
-def list_candidates(sources: Iterable[Source]) -> Listing:
-    """Ask every source for its candidates. A file that two sources give is taken once, from the first."""
-    listing = Listing()
-    state = hashlib.sha256()
-    seen: set[tuple[str, str]] = set()
-    for source in sources:
-        for one in track(source.documents(), f"listing {source.describe()}", unit="files"):
-            key = (one.file, one.form)
-            if key in seen:
-                continue
-            seen.add(key)
-            listing.candidates.append(one)
-            state.update(f"{one.origin}\0{one.path}\0{one.size_bytes}\0{one.modified_ns}\n".encode())
-    listing.digest = state.hexdigest()
-    return listing
+def take_census(parts: Sequence[Part], earlier: int) -> Census:
+    """Join the indices of all parts; the first `earlier` of them are of earlier corpora."""
+    numbers: dict[str, int] = {}
+    indices: list[Index] = []
+    for part in parts:
+        index = part.index()
+        names = [numbers.setdefault(name, len(numbers)) for name in part.facts.packages]
+        if names:
+            index["package"] = np.array(names, dtype=np.int32)[index["package"]]
+        indices.append(index)
+    starts = np.cumsum([0, *(index.size for index in indices)], dtype=np.int64)
+    joined: Index = np.concatenate([*indices, np.empty(0, dtype=INDEX)])
+    fixed = np.arange(joined.size) < starts[earlier]
+    return Census(parts, joined, starts, fixed, list(numbers))
 
 
 @dataclass(frozen=True)
@@ -71,97 +86,95 @@ class HeldOut:
     unit: HeldOutUnit
     packages: frozenset[str]
     share: float
-    seed: int
 
-    def split(self, candidate: Candidate) -> Split:
-        """The split a candidate belongs to."""
-        if self.unit == "package" and candidate.package in self.packages:
-            return "held_out"
-        if self.unit == "file":
-            path = candidate.path.partition("#")[0]
-            return "held_out" if draw_uniform("held-out file", self.seed, path) < self.share else "train"
-        return "train"
+    def of(self, census: Census) -> Mask:
+        """Which documents are held out, [documents]."""
+        if self.unit == "package":
+            chosen = np.array([name in self.packages for name in census.packages], dtype=np.bool_)
+            mask = chosen[census.index["package"]]
+        elif self.unit == "file":
+            mask = census.index["held_out_draw"] < self.share
+        else:
+            mask = np.zeros(len(census), dtype=np.bool_)
+        return np.where(census.fixed, census.index["held_out"], mask)
 
 
-def choose_held_out(candidates: list[Candidate], recipe: HeldOutRecipe, seed: int) -> HeldOut:
+def choose_held_out(
+    census: Census, recipe: HeldOutRecipe, seed: int, kept_out: frozenset[str] = frozenset()
+) -> HeldOut:
     """Draw the packages to hold out: those with the smallest keyed draws among packages that hold code.
 
     Where no package may be drawn (there is one, or each is larger than `max_package_share`), single files are
     drawn instead, a share of `recipe.share`.
+
+    Args:
+        census: all documents, or an even sample of them.
+        recipe: how much is held out.
+        seed: of the draw.
+        kept_out: packages an earlier corpus held out: they stay so.
     """
-    sizes: dict[str, int] = {}
-    for one in candidates:
-        if one.form == "file" and one.kind == "code":
-            sizes[one.package] = sizes.get(one.package, 0) + one.size_bytes
-    count = max(1, round(recipe.share * len(sizes))) if recipe.share else 0
+    code = ~census.fixed & (census.index["kind"] == KINDS.index("code"))
+    sizes = np.bincount(census.index["package"][code], census.index["size_bytes"][code], minlength=len(census.packages))
+    holding = np.flatnonzero(sizes).tolist()
+    count = max(1, round(recipe.share * len(holding))) if recipe.share else 0
     if recipe.packages is not None:
         count = recipe.packages
-    limit = recipe.max_package_share * sum(sizes.values())
+    limit = recipe.max_package_share * sizes.sum()
+    named = frozenset(recipe.names) | kept_out
     eligible = sorted(
-        (name for name, size in sizes.items() if size <= limit and name not in recipe.names),
+        (census.packages[number] for number in holding if sizes[number] <= limit),
         key=lambda name: (draw_bits("held-out package", seed, name), name),
     )
-    packages = frozenset(recipe.names) | frozenset(eligible[:count])
+    packages = named | frozenset([name for name in eligible if name not in named][:count])
     if packages:
-        return HeldOut("package", packages, recipe.share, seed)
-    return HeldOut("file" if count and recipe.share else "none", packages, recipe.share, seed)
+        return HeldOut("package", packages, recipe.share)
+    return HeldOut("file" if count and recipe.share else "none", packages, recipe.share)
 
 
-@dataclass
-class Budget:
-    """How much has been taken of each part, and whether more may be."""
+def choose_taken(census: Census, held: Mask, max_bytes: Mapping[Kind, int], recipe: HeldOutRecipe) -> Mask:
+    """Which documents are taken under the caps, in the order of their draws, [documents].
 
-    max_bytes: dict[Kind, int]
-    held_out: HeldOutRecipe
-    _taken_bytes: dict[tuple[Split, str], int] = field(default_factory=dict[tuple["Split", str], int])
-    _taken_files: dict[str, int] = field(default_factory=dict[str, int])
-    _full: set[tuple[Split, str]] = field(default_factory=set[tuple["Split", str]])
-
-    def open_for(self, split: Split, candidate: Candidate) -> bool:
-        """Whether a candidate of this part is still wanted."""
-        if split == "train":
-            return (split, candidate.kind) not in self._full
-        files = self._taken_files.get(candidate.package, 0)
-        return (split, "") not in self._full and files < self.held_out.max_files_per_package
-
-    def take(self, split: Split, candidate: Candidate, size_bytes: int) -> bool:
-        """Count a document in; False, and the part is full, when it would pass the cap."""
-        key = (split, candidate.kind if split == "train" else "")
-        cap = self.max_bytes.get(candidate.kind) if split == "train" else self.held_out.max_bytes
-        taken = self._taken_bytes.get(key, 0) + size_bytes
-        if cap is not None and taken > cap:
-            self._full.add(key)
-            return False
-        self._taken_bytes[key] = taken
-        if split == "held_out":
-            self._taken_files[candidate.package] = self._taken_files.get(candidate.package, 0) + 1
-        return True
-
-
-def order_candidates(
-    candidates: list[Candidate], held_out: HeldOut, max_files: int | None, sampled: bool, seed: int
-) -> Iterator[tuple[Split, Candidate]]:
-    """Candidates to examine with their split: training first, then held out.
-
-    Held-out candidates, and training ones when `sampled`, come in the order of a draw keyed by package and path,
-    so that any cap leaves a random sample; the forms of one file stay together. `max_files` cuts training.
+    A part is full at the first document that would pass its cap. Documents of earlier corpora are all taken.
     """
-    train: list[Candidate] = []
-    held: list[Candidate] = []
-    for one in candidates:
-        (held if held_out.split(one) == "held_out" else train).append(one)
-    if sampled or max_files is not None:
-        train.sort(key=lambda one: _draw(one, seed))
-    files: set[str] = set()
-    for one in train:
-        files.add(one.file)
-        if max_files is not None and len(files) > max_files:
-            break
-        yield "train", one
-    for one in sorted(held, key=lambda one: _draw(one, seed)):
-        yield "held_out", one
+    index = census.index
+    taken = np.ones(len(census), dtype=np.bool_)
+    order = np.argsort(index["draw"], kind="stable")
+    order = order[~census.fixed[order]]
+    for kind, cap in max_bytes.items():
+        _cut(taken, order[(index["kind"][order] == KINDS.index(kind)) & ~held[order]], index, cap)
+    kept_out = order[held[order]]
+    packages = index["package"][kept_out]
+    by_package = np.argsort(packages, kind="stable")
+    first = np.searchsorted(packages[by_package], packages[by_package], side="left")
+    too_many = np.empty(kept_out.size, dtype=np.bool_)
+    too_many[by_package] = np.arange(kept_out.size) - first >= recipe.max_files_per_package
+    taken[kept_out[too_many]] = False
+    _cut(taken, kept_out[~too_many], index, recipe.max_bytes)
+    return taken
 
 
-def _draw(candidate: Candidate, seed: int) -> tuple[int, str, int]:
-    path = candidate.path.partition("#")[0]
-    return draw_bits("sample", seed, candidate.package, path), candidate.file, FORMS.index(candidate.form)
+def _cut(taken: Mask, documents: Integers, index: Index, cap: int) -> None:
+    total = np.cumsum(index["size_bytes"][documents], dtype=np.int64)
+    taken[documents[total > cap]] = False
+
+
+def rank_documents(census: Census, held: Mask, documents: Integers) -> Integers:
+    """Numbers of the documents, the one that survives its copies first.
+
+    Earlier corpora before new documents, training before held out, permissive licences before others, originals
+    before vendored copies, code before prose, the newest, the least nested path; then content hash and path.
+    """
+    index = census.index[documents]
+    keys = (
+        index["place"],
+        index["hash"][:, 1],
+        index["hash"][:, 0],
+        index["depth"],
+        -index["published_s"],
+        index["kind"],
+        index["vendored"],
+        ~index["permissive"],
+        held[documents],
+        ~census.fixed[documents],
+    )
+    return documents[np.lexsort(keys)]

@@ -3,14 +3,18 @@
 corpus/
   train-00000.parquet      columns: the fields of `Document`; zstd
   held_out-00000.parquet   documents of packages that are never trained on
-  ledger.parquet           one row per file that is not in the corpus, with the reason
+  ledger-00000.parquet     one row per file that is not in the corpus, with the reason; one ledger a build
+  samples-00000.parquet    some of the dropped texts, to look at
   manifest.json            counts, recipe, versions, and the SHA-256 of every file above
+  timings.json             when it was built and how long each step took; all else is equal when it is built again
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,17 +22,15 @@ import pyarrow.parquet as pq
 from codecria.common.errors import CodecriaError
 from codecria.common.files import sha256_of_file
 from codecria.corpus.document import Document
-from codecria.corpus.manifest import Count, Manifest, Shard, Split, read_manifest
+from codecria.corpus.manifest import Manifest, Shard, Split, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
-
-LEDGER = "ledger.parquet"
 
 DOCUMENT_FIELDS = tuple(field.name for field in fields(Document))
 DOCUMENT_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in DOCUMENT_FIELDS])
+PART_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("package", pa.string(), nullable=False))
 LEDGER_SCHEMA = pa.schema(
     [
         pa.field("reason", pa.string(), nullable=False),
@@ -75,91 +77,86 @@ class _TableWriter:
         self._writer.close()
 
 
-class ShardWriter:
-    """Documents of one split into shards of about `shard_bytes` of text; a document is never cut."""
+class PartDocuments:
+    """Accepted documents of one unit, between the stages: light compression, and the package beside them."""
 
-    def __init__(self, folder: Path, split: Split, shard_bytes: int, compression: str = "zstd") -> None:
-        self._folder = folder
-        self._split: Split = split
-        self._shard_bytes = shard_bytes
-        self._compression = compression
-        self._writer: _TableWriter | None = None
+    def __init__(self, path: Path) -> None:
+        self._writer = _TableWriter(path, PART_SCHEMA, "lz4")
+
+    def add(self, document: Document, package: str, size_bytes: int) -> None:
+        """Append a document."""
+        self._writer.add((*_values(document), package), size_bytes)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()
+
+
+class ShardWriter:
+    """Documents into one shard, which takes its name only when it is whole."""
+
+    def __init__(self, aside: Path) -> None:
+        self._aside = aside
+        self._writer = _TableWriter(aside, DOCUMENT_SCHEMA)
         self._documents = self._text_bytes = 0
-        self.shards: list[Shard] = []
+        self._hashes = hashlib.sha256()
 
     def add(self, document: Document, size_bytes: int) -> None:
         """Append a document whose text has `size_bytes` bytes."""
-        if self._writer is None:
-            self._writer = _TableWriter(self._path, DOCUMENT_SCHEMA, self._compression)
-            self._documents = self._text_bytes = 0
-        self._writer.add(tuple(getattr(document, name) for name in DOCUMENT_FIELDS), size_bytes)
+        self._writer.add(_values(document), size_bytes)
         self._documents += 1
         self._text_bytes += size_bytes
-        if self._text_bytes >= self._shard_bytes:
-            self._finish()
+        self._hashes.update(f"{document.content_hash}\n".encode())
 
-    def close(self) -> list[Shard]:
-        """Finish the last shard; all shards."""
-        if self._writer is not None:
-            self._finish()
-        return self.shards
-
-    @property
-    def _path(self) -> Path:
-        return self._folder / f"{self._split}-{len(self.shards):05d}.parquet"
-
-    def _finish(self) -> None:
-        path = self._path
-        cast("_TableWriter", self._writer).close()
-        self._writer = None
-        self.shards.append(
-            Shard(
-                name=path.name,
-                split=self._split,
-                documents=self._documents,
-                text_bytes=self._text_bytes,
-                file_bytes=path.stat().st_size,
-                sha256=sha256_of_file(path),
-            )
+    def finish(self, path: Path, split: Split) -> Shard:
+        """Sync and rename the file; what the manifest says of it."""
+        self._writer.close()
+        with self._aside.open("rb") as file:
+            os.fsync(file.fileno())
+        shard = Shard(
+            name=path.name,
+            split=split,
+            documents=self._documents,
+            text_bytes=self._text_bytes,
+            file_bytes=self._aside.stat().st_size,
+            sha256=sha256_of_file(self._aside),
+            contents=self._hashes.hexdigest(),
         )
+        self._aside.replace(path)
+        return shard
+
+
+class LedgerRow(NamedTuple):
+    """A file that is not in the corpus. `kept_…` and `similarity` tell what a copy is a copy of."""
+
+    reason: str
+    detail: str
+    kind: str
+    origin: str
+    path: str
+    size_bytes: int
+    kept_origin: str | None = None
+    kept_path: str | None = None
+    similarity: float | None = None
 
 
 class LedgerWriter:
     """The ledger: a row for each file that was examined and is not in the corpus."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LEDGER
-        self._writer = _TableWriter(self._path, LEDGER_SCHEMA)
-        self.dropped: dict[str, Count] = {}
+    def __init__(self, path: Path) -> None:
+        self._writer = _TableWriter(path, LEDGER_SCHEMA)
 
-    def drop(
-        self,
-        reason: str,
-        detail: str,
-        *,
-        kind: str,
-        origin: str,
-        path: str,
-        size_bytes: int,
-        kept: tuple[str, str, float] | None = None,
-    ) -> None:
-        """Record a dropped file; `kept` is (origin, path, similarity) of the document it is a copy of."""
-        kept_origin, kept_path, similarity = kept or (None, None, None)
-        row = (reason, detail, kind, origin, path, size_bytes, kept_origin, kept_path, similarity)
-        self._writer.add(row, 200 + len(path))
-        self.dropped[reason] = self.dropped.get(reason, Count()).plus(size_bytes)
+    def add(self, row: LedgerRow) -> None:
+        """Record a dropped file."""
+        self._writer.add(row, 200 + len(row.path))
 
-    def close(self) -> str:
-        """Finish the file; its SHA-256."""
+    def close(self) -> None:
+        """Finish the file."""
         self._writer.close()
-        return sha256_of_file(self._path)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None:
-            self._writer.close()
+def _values(document: Document) -> tuple[str, ...]:
+    return tuple(getattr(document, name) for name in DOCUMENT_FIELDS)
 
 
 def iterate_documents(
@@ -207,18 +204,18 @@ def verify_corpus(folder: Path) -> Manifest:
     manifest = read_manifest(folder)
     for shard in manifest.shards:
         verify_shard(folder, shard)
-    ledger = folder / LEDGER
-    _require(ledger)
-    if sha256_of_file(ledger) != manifest.ledger_sha256:
-        raise CodecriaError(
-            "is damaged: its SHA-256 is not the manifest's", where=ledger, mend="build the corpus again"
-        )
+    for name, sha256 in (manifest.ledgers | manifest.samples).items():
+        _require(folder / name)
+        if sha256_of_file(folder / name) != sha256:
+            what = "is damaged: its SHA-256 is not the manifest's"
+            raise CodecriaError(what, where=folder / name, mend="build the corpus again")
     return manifest
 
 
 def iterate_ledger(folder: Path) -> Iterator[dict[str, Any]]:
     """Rows of the ledger: reason, detail, kind, origin, path, size_bytes, kept_origin, kept_path, similarity."""
-    yield from read_rows(folder / LEDGER, tuple(LEDGER_SCHEMA.names))
+    for name in read_manifest(folder).ledgers:
+        yield from read_rows(folder / name, tuple(LEDGER_SCHEMA.names))
 
 
 def _require(path: Path) -> None:

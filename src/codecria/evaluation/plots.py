@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import re
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
+
+from codecria.common.pages import COLOURS, new_figure, svg_of, themed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
 _MOST_POINTS = 2000
-
-# Each colour is drawn as a placeholder and then replaced by the page's variable of that name.
-_COLOURS = {"ink": "#010101", "muted": "#020202", "rule": "#030303", "accent": "#040404", "faint": "#050505"}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10.0,
-    "text.color": _COLOURS["ink"],
-    "axes.edgecolor": _COLOURS["rule"],
-    "axes.labelcolor": _COLOURS["muted"],
-    "xtick.color": _COLOURS["rule"],
-    "ytick.color": _COLOURS["rule"],
-    "xtick.labelcolor": _COLOURS["muted"],
-    "ytick.labelcolor": _COLOURS["muted"],
-    "grid.color": _COLOURS["rule"],
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-}
 
 
 def loss_curve(points: Sequence[Mapping[str, Any]], width_inches: float = 8.0) -> str:
@@ -58,11 +35,11 @@ def loss_curve(points: Sequence[Mapping[str, Any]], width_inches: float = 8.0) -
     x_N = np.array([point["tokens" if by_tokens else "step"] for point in kept], dtype=np.float64)
     loss_N = np.array([point["loss"] for point in kept], dtype=np.float64)
     smooth_N = smoothed(loss_N, max(5.0, len(kept) / 50))
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": f"loss-curve {width_inches}"}):
-        figure, axes = _figure(width_inches, 1.6 + width_inches * 0.22)
+    with themed(f"loss-curve {width_inches}"):
+        figure, axes = new_figure(width_inches, 1.6 + width_inches * 0.22)
         drawn = slice(None, None, 1 + len(kept) // _MOST_POINTS)
-        axes.plot(x_N[drawn], loss_N[drawn], color=_COLOURS["faint"], linewidth=0.9)
-        axes.plot(x_N[drawn], smooth_N[drawn], color=_COLOURS["accent"], linewidth=2.0)
+        axes.plot(x_N[drawn], loss_N[drawn], color=COLOURS["faint"], linewidth=0.9)
+        axes.plot(x_N[drawn], smooth_N[drawn], color=COLOURS["accent"], linewidth=2.0)
         axes.annotate(
             f"{smooth_N[-1]:.3f}", (x_N[-1], smooth_N[-1]), xytext=(6, 0), textcoords="offset points", va="center"
         )
@@ -72,7 +49,7 @@ def loss_curve(points: Sequence[Mapping[str, Any]], width_inches: float = 8.0) -
         axes.set_xlabel("tokens" if by_tokens else "step")
         axes.set_ylabel("loss, nats a token")
         axes.xaxis.set_major_formatter(FuncFormatter(_tick))
-        return _svg(figure, "Training loss")
+        return svg_of(figure, "Training loss")
 
 
 def smoothed(values_N: NDArray[np.float64], span: float) -> NDArray[np.float64]:
@@ -97,33 +74,3 @@ def short_number(value: float) -> str:
 
 def _tick(value: float, _position: int | None) -> str:
     return short_number(value)
-
-
-def _figure(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    axes.grid(axis="y", linewidth=0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_locator(MaxNLocator(max(3, int(width_inches / 1.6))))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    return figure, axes
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """The drawing as an element to stand in a page: no prolog, no metadata, themed colours, a name for readers."""
-    figure.patch.set_visible(False)
-    for axes in figure.axes:
-        axes.patch.set_visible(False)
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    drawing = file.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    # Its style sheet would rule the whole page, and ids that nothing refers to would repeat from figure to figure.
-    drawing = re.sub(r"<(metadata|style)\b.*?</\1>\s*", "", drawing, flags=re.DOTALL)
-    drawing = re.sub(r' id="(?!m|p)[^"]*"| id="(matplotlib|patch)[^"]*"', "", drawing)
-    for name, placeholder in _COLOURS.items():
-        drawing = drawing.replace(placeholder, f"var(--{name})")
-    drawing = re.sub(r' width="[0-9.]+pt"| height="[0-9.]+pt"', "", drawing, count=2)
-    drawing = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", drawing)
-    return drawing.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1).strip()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from codecria.common.files import write_atomic
+from codecria.common.pages import render_page
 from codecria.evaluation.plots import loss_curve
 
 if TYPE_CHECKING:
@@ -84,12 +83,10 @@ class Report:
 
 def render_report(report: Report) -> str:
     """The page as HTML. Every text is escaped; the only markup taken as it is is the plot's own."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("codecria.evaluation").joinpath("report_page.html").read_text(encoding="utf-8")
     measures = {row.measure.name: row.measure for table in report.tables for row in table.rows}
-    return environment.from_string(source).render(
+    return render_page(
+        "codecria.evaluation",
+        "report_page.html",
         report=report,
         measures=list(measures.values()),
         task_name=_task_name,

@@ -2,42 +2,119 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
 
 from codecria.common.errors import CodecriaError
-from codecria.common.recipe import Recipe
-from codecria.corpus.languages import code_language, prose_language
 from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_text
 from codecria.corpus.reading import decode
-from codecria.corpus.sources.source import Candidate, docstrings_of
-from codecria.corpus.sources.walk import printable, walk
+from codecria.corpus.sources.files import FilesRecipe, wanted
+from codecria.corpus.sources.source import Form, Refused, SourceFile, UnreadableError
+from codecria.corpus.sources.walk import open_regular, printable, read_listed, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from codecria.corpus.document import Kind
 
 _MARKS_OF_A_PACKAGE_NAMES = """
-pyproject.toml setup.py setup.cfg package.json Cargo.toml go.mod pom.xml build.gradle build.gradle.kts
+.git pyproject.toml setup.py setup.cfg package.json Cargo.toml go.mod pom.xml build.gradle build.gradle.kts
 composer.json Gemfile CMakeLists.txt Package.swift mix.exs stack.yaml
 """
 _MARKS_OF_A_PACKAGE = frozenset(_MARKS_OF_A_PACKAGE_NAMES.split())
-_LICENCE_BYTES = 200_000
+_UNIT_FILES = 2_000
+_UNIT_BYTES = 64_000_000
+LICENCE_BYTES = 200_000
+"""How much of a licence file is read."""
 
 
-class FolderRecipe(Recipe):
+class ListedFile(NamedTuple):
+    """A file with all that is known of it before it is read: see `SourceFile`.
+
+    Attributes:
+        file: by what it is read: its path on this machine, or the name of an object.
+        stamp: what changes when the content does, beside the size: the time of the last change, or a hash.
+    """
+
+    file: str
+    stamp: int | str
+    path: str
+    package: str
+    origin: str
+    licence: str
+    size_bytes: int
+    kind: Kind | None
+    language: str | None
+    form: Form = "file"
+    modified_s: int = 0
+
+
+@dataclass(frozen=True)
+class DiskUnit:
+    """Some files on a disk, those of one package together where that is possible."""
+
+    entries: tuple[ListedFile | Refused, ...]
+    docstrings: bool
+
+    @property
+    def name(self) -> str:
+        """The first file, and how many follow."""
+        return f"{self.entries[0].origin}: {self.entries[0].path} and {len(self.entries) - 1:,} more"
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        return sum(entry.size_bytes for entry in self.entries)
+
+    @property
+    def state(self) -> str:
+        """Of all that is known of its files, but not of where on the machine they lie."""
+        facts = [entry if isinstance(entry, Refused) else entry[1:] for entry in self.entries]
+        return hashlib.sha256(repr((facts, self.docstrings)).encode()).hexdigest()
+
+    def files(self) -> Iterator[SourceFile | Refused]:
+        """Its files as they were listed."""
+        with self._reader() as read:
+            for entry in self.entries:
+                if isinstance(entry, Refused):
+                    yield entry
+                    continue
+                yield SourceFile(
+                    path=entry.path,
+                    package=entry.package,
+                    origin=entry.origin,
+                    size_bytes=entry.size_bytes,
+                    read=partial(_read, read, entry),
+                    licence=entry.licence,
+                    kind=entry.kind,
+                    language=entry.language,
+                    form=entry.form,
+                    docstrings=self.docstrings,
+                    modified_s=entry.modified_s,
+                )
+
+    def _reader(self) -> AbstractContextManager[Callable[[str, int], bytes]]:
+        """Gives what reads a file by its name and size."""
+        return nullcontext(read_listed)
+
+
+def _read(read: Callable[[str, int], bytes], entry: ListedFile) -> bytes:
+    data = read(entry.file, entry.size_bytes)
+    if data.startswith(b"version https://git-lfs.github.com/spec/v1\n") and len(data) < 1_024:
+        raise UnreadableError("lfs-pointer", "only says where Git LFS keeps the file")
+    return data
+
+
+class FolderRecipe(FilesRecipe):
     """A folder tree to take documents from."""
 
     type: Literal["folder"] = "folder"
     path: str
-    languages: tuple[str, ...] | None = None
-    """Programming languages to take (names as in `languages.py`); None takes all."""
-    licence: str | None = None
-    """SPDX expression for everything that states none itself: a person knows their own code."""
-    prose: Literal["code-related", "natural"] = "code-related"
-    """What documentation and text files are: about code, or natural language."""
-    docstrings: bool = True
 
     def open(self) -> FolderSource:
         """The source this recipe describes."""
@@ -56,90 +133,117 @@ class FolderSource:
 
     def __init__(self, recipe: FolderRecipe) -> None:
         self._recipe = recipe
-        self._root = Path(recipe.path).expanduser()
+        self._root = Path(recipe.path).expanduser().absolute()
         if not self._root.is_dir():
             raise CodecriaError("no such folder", where=recipe.path, mend="check the path of the source")
-        self._packages: dict[Path, str] = {}
-        self._licences: dict[Path, str | None] = {}
 
     def describe(self) -> str:
         """One line: what and where."""
-        return f"folder {printable(str(self._root))}"
+        return f"folder {printable(self._recipe.path)}"
 
-    def documents(self) -> Iterator[Candidate]:
-        """Candidates in name order."""
-        for found in walk(str(self._root)):
-            folder = Path(found.file).parent
-            taken = self._kind_and_language(found.path.rsplit("/", 1)[-1])
-            if taken is None and found.readable:
+    def units(self) -> Iterator[DiskUnit]:
+        """Runs of the walk."""
+        for run in runs(self._entries(), lambda entry: entry.package):
+            yield DiskUnit(tuple(run), self._recipe.docstrings)
+
+    def _entries(self) -> Iterator[ListedFile | Refused]:
+        places = Places(self._root)
+        for file, path, size_bytes, modified_ns, error in walk(str(self._root)):
+            taken = wanted(path, self._recipe)
+            if taken is None and not error:
                 continue
-            kind, language = taken or ("code", UNKNOWN)
-            package = self._package(folder)
-            one = Candidate(
-                file=found.file,
-                form="file",
-                kind=kind,
-                language=language,
-                licence=self._licence(folder) or self._recipe.licence or UNKNOWN,
-                package=package,
-                origin=package,
-                path=found.path,
-                size_bytes=found.size_bytes,
-                modified_ns=found.modified_ns,
-            )
-            yield one
-            if language == "Python" and self._recipe.docstrings:
-                yield docstrings_of(one)
+            place = places.of(file)
+            if error:
+                yield Refused(path, place.package, place.package, size_bytes, "unreadable", error)
+            elif taken is not None:
+                licence = place.licence or self._recipe.licence or UNKNOWN
+                yield ListedFile(file, modified_ns, path, place.package, place.package, licence, size_bytes, *taken)
 
-    def _kind_and_language(self, name: str) -> tuple[Kind, str] | None:
-        if is_licence_file(name):
-            return None
-        if language := code_language(name):
-            wanted = self._recipe.languages is None or language in self._recipe.languages
-            return ("code", language) if wanted else None
-        if language := prose_language(name):
-            return self._recipe.prose, language
-        return None
 
-    def _package(self, folder: Path) -> str:
-        if folder not in self._packages:
-            self._packages[folder] = self._find_package(folder)
-        return self._packages[folder]
+class Place(NamedTuple):
+    """What holds in a folder: the package its files belong to, and the licence stated at or above it."""
 
-    def _find_package(self, folder: Path) -> str:
-        if (folder / ".git").exists() or any((folder / mark).is_file() for mark in _MARKS_OF_A_PACKAGE):
-            return self._name(folder)
-        if folder == self._root or folder.parent == self._root:
-            return self._name(folder)
-        return self._package(folder.parent)
+    folder: str
+    package: str
+    in_package: bool
+    licence: str | None
 
-    def _name(self, folder: Path) -> str:
-        if folder == self._root:
-            return printable(self._root.resolve().name)
-        return printable(folder.relative_to(self._root).as_posix())
 
-    def _licence(self, folder: Path) -> str | None:
-        """What the nearest licence file at or above the folder says."""
-        if folder not in self._licences:
-            stated = licence_of_folder(folder)
-            if stated is None and folder != self._root:
-                stated = self._licence(folder.parent)
-            self._licences[folder] = stated
-        return self._licences[folder]
+class Places:
+    """What holds where, for files in the order of a walk: only the path down to the present folder is kept."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        top = Place("", printable(root.resolve().name), False, None)
+        self._path = [self._entered("", top)._replace(package=top.package)]
+
+    def of(self, file: str) -> Place:
+        """The place a file lies in."""
+        folder = file[len(self._root) :].lstrip("/").rpartition("/")[0]
+        while self._path[-1].folder and not f"{folder}/".startswith(f"{self._path[-1].folder}/"):
+            self._path.pop()
+        while (above := self._path[-1]).folder != folder:
+            end = folder.find("/", len(above.folder) + 1 if above.folder else 0)
+            self._path.append(self._entered(folder if end < 0 else folder[:end], above))
+        return self._path[-1]
+
+    def _entered(self, folder: str, above: Place) -> Place:
+        there = Path(self._root, folder)
+        try:
+            names = [each.name for each in there.iterdir()]
+        except OSError:
+            names = []
+        is_package = not _MARKS_OF_A_PACKAGE.isdisjoint(names)
+        is_named = is_package or (not above.folder and not above.in_package)
+        package = printable(folder) if is_named else above.package
+        return Place(folder, package, is_package or above.in_package, _stated(there, names) or above.licence)
+
+
+class _Sized(Protocol):
+    @property
+    def size_bytes(self) -> int: ...
+
+
+T = TypeVar("T", bound=_Sized)
+
+
+def runs(entries: Iterable[T], package: Callable[[T], str]) -> Iterator[list[T]]:
+    """Cut a stream into runs of about 2,000 files or 64 MB, at a package's border if one comes past the half."""
+    run: list[T] = []
+    run_bytes = 0
+    for entry in entries:
+        fullness = max(len(run) / _UNIT_FILES, run_bytes / _UNIT_BYTES)
+        if run and (fullness >= 1 or (fullness >= 0.5 and package(entry) != package(run[-1]))):
+            yield run
+            run, run_bytes = [], 0
+        run.append(entry)
+        run_bytes += entry.size_bytes
+    if run:
+        yield run
 
 
 def licence_of_folder(folder: Path) -> str | None:
     """What the licence files directly in a folder say: the first in name order that can be told, or None."""
     try:
-        files = sorted(file for file in folder.iterdir() if is_licence_file(file.name) and file.is_file())
+        return _stated(folder, [each.name for each in folder.iterdir()])
     except OSError:
         return None
-    for file in files:
+
+
+def _stated(folder: Path, names: list[str]) -> str | None:
+    for name in sorted(filter(is_licence_file, names)):
         try:
-            with file.open("rb") as opened:
-                text = decode(opened.read(_LICENCE_BYTES))
-        except OSError:
+            # A licence may be a link: the packages of one repository often share theirs.
+            with open_regular(str(folder / name), follow_links=True) as opened:
+                stated = licence_of_bytes(opened.read(LICENCE_BYTES))
+        except (OSError, UnreadableError):
             continue
-        if isinstance(text, str) and (stated := licence_of_text(text)):
+        if stated:
             return stated
     return None
+
+
+def licence_of_bytes(data: bytes) -> str | None:
+    """The licence whose text this is, or None."""
+    text = decode(data)
+    return licence_of_text(text) if isinstance(text, str) else None

@@ -8,14 +8,13 @@ import sysconfig
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from codecria.common.errors import CodecriaError
-from codecria.common.recipe import Recipe
-from codecria.corpus.languages import code_language, prose_language
 from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_metadata, licence_of_text
-from codecria.corpus.sources.folder import licence_of_folder
-from codecria.corpus.sources.source import Candidate, docstrings_of
+from codecria.corpus.sources.files import FilesRecipe, Wanted, wanted
+from codecria.corpus.sources.folder import DiskUnit, ListedFile, licence_of_folder, runs
+from codecria.corpus.sources.source import Form, Refused
 from codecria.corpus.sources.walk import SKIPPED_FOLDERS, Found, printable, walk
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _VENDORED = re.compile(r".*/(?:_?vendor|_?vendored|extern|_?third_party)/([^/]+?
 _METADATA_FOLDER = re.compile(r"\.(?:dist|egg)-info$")
 
 
-class PythonEnvironmentRecipe(Recipe):
+class PythonEnvironmentRecipe(FilesRecipe):
     """A Python environment to take documents from."""
 
     type: Literal["python-environment"] = "python-environment"
@@ -41,8 +40,7 @@ class PythonEnvironmentRecipe(Recipe):
     standard_library: bool = True
     packages: tuple[str, ...] | None = None
     """Distributions to take; None takes all, an empty list none."""
-    languages: tuple[str, ...] = ("Python",)
-    docstrings: bool = True
+    languages: tuple[str, ...] | None = ("Python",)
 
     def open(self) -> PythonEnvironmentSource:
         """The source this recipe describes."""
@@ -58,8 +56,7 @@ class _Environment:
     sites: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Package:
+class _Package(NamedTuple):
     name: str
     origin: str
     licence: str
@@ -78,7 +75,7 @@ class PythonEnvironmentSource:
 
     def __init__(self, recipe: PythonEnvironmentRecipe) -> None:
         self._recipe = recipe
-        self._environment = _running() if recipe.path is None else _at(Path(recipe.path).expanduser())
+        self._environment = _running() if recipe.path is None else _at(Path(recipe.path).expanduser().absolute())
         self._wanted = None if recipe.packages is None else {_normal(name) for name in recipe.packages}
         self._licences: dict[Path, str | None] = {}
 
@@ -87,76 +84,59 @@ class PythonEnvironmentSource:
         sites = ", ".join(printable(str(site)) for site in self._environment.sites)
         return f"python {self._environment.version} ({printable(str(self._environment.standard_library))}; {sites})"
 
-    def documents(self) -> Iterator[Candidate]:
+    def units(self) -> Iterator[DiskUnit]:
         """The standard library in name order, then each site folder in name order."""
+        for run in runs(self._files(), lambda entry: entry.package):
+            yield DiskUnit(tuple(run), self._recipe.docstrings)
+
+    def _files(self) -> Iterator[ListedFile | Refused]:
         if self._recipe.standard_library:
-            yield from self._standard_library()
+            root = str(self._environment.standard_library)
+            python = _Package("python", f"python {self._environment.version}", _STANDARD_LIBRARY_LICENCE)
+            for found in walk(root, _NOT_STANDARD_LIBRARY, skip_marked=False):
+                yield from self._listed(found, python)
         for site in self._environment.sites:
             yield from self._site(site)
 
-    def _standard_library(self) -> Iterator[Candidate]:
-        root = str(self._environment.standard_library)
-        python = _Package("python", f"python {self._environment.version}", _STANDARD_LIBRARY_LICENCE)
-        for found in walk(root, _NOT_STANDARD_LIBRARY, skip_marked=False):
-            yield from self._candidates(found, python, found.path)
-
-    def _site(self, site: Path) -> Iterator[Candidate]:
+    def _site(self, site: Path) -> Iterator[ListedFile | Refused]:
         owners: dict[str, _Package] = {}
-        descriptions: dict[str, Candidate] = {}
+        descriptions: dict[str, str] = {}
         self._read_distributions(site, "", owners, descriptions)
         installed = {path.partition("/")[0]: owner for path, owner in owners.items() if path.count("/") == 1}
         for found in walk(str(site), skip_marked=False):
             top, slash, _ = found.path.partition("/")
-            if found.path in descriptions:
-                one = descriptions[found.path]
-                if self._wanted is None or _normal(one.package) in self._wanted:
-                    yield one
-                continue
-            if any(_METADATA_FOLDER.search(folder) for folder in found.path.split("/")[:-1]):
+            language = descriptions.get(found.path)
+            if language is None and any(_METADATA_FOLDER.search(each) for each in found.path.split("/")[:-1]):
                 continue
             owner = owners.get(found.path) or _Package(top.removesuffix(".py"), top.removesuffix(".py"), UNKNOWN)
             vendored = _VENDORED.match(found.path)
-            if vendored and (original := installed.get(vendored.group(1))):
+            if language is None and vendored and (original := installed.get(vendored.group(1))):
                 owner = _Package(original.name, owner.origin, original.licence)
             if self._wanted is not None and _normal(owner.name) not in self._wanted:
                 continue
-            licence = self._licence_below_root(Path(found.file).parent, site) if slash else None
-            if licence is not None and licence != owner.licence:
-                owner = _Package(owner.name, owner.origin, licence)
-            yield from self._candidates(found, owner, found.path)
+            licence = self._licence_below_root(Path(found.file).parent, site) if slash and language is None else None
+            yield from self._listed(found, owner._replace(licence=licence or owner.licence), language)
 
-    def _candidates(self, found: Found, package: _Package, path: str) -> Iterator[Candidate]:
-        name = path.rsplit("/", 1)[-1]
-        language = code_language(name)
-        kind: Literal["code", "code-related"] = "code"
-        if language is None:
-            language, kind = prose_language(name), "code-related"
-            if language is None or is_licence_file(name) or _NO_PROSE.fullmatch(name):
-                if found.readable:
-                    return
-                language = UNKNOWN
-        elif language not in self._recipe.languages:
-            return
-        one = Candidate(
-            file=found.file,
-            form="file",
-            kind=kind,
-            language=language,
-            licence=package.licence,
-            package=package.name,
-            origin=package.origin,
-            path=path,
-            size_bytes=found.size_bytes,
-            modified_ns=found.modified_ns,
-        )
-        yield one
-        if language == "Python" and self._recipe.docstrings:
-            yield docstrings_of(one)
+    def _listed(
+        self, found: Found, package: _Package, described_in: str | None = None
+    ) -> Iterator[ListedFile | Refused]:
+        """The file if it is taken; a package's metadata is, with the language of its description."""
+        if described_in is not None:
+            taken = None if self._recipe.prose == "none" else Wanted("code-related", described_in)
+        else:
+            taken = None if _NO_PROSE.fullmatch(found.path.rpartition("/")[2]) else wanted(found.path, self._recipe)
+        if found.error:
+            yield Refused(found.path, package.name, package.origin, 0, "unreadable", found.error)
+        elif taken:
+            if package.licence == UNKNOWN and self._recipe.licence:
+                package = package._replace(licence=self._recipe.licence)
+            form: Form = "file" if described_in is None else "description"
+            yield ListedFile(found.file, found.modified_ns, found.path, *package, found.size_bytes, *taken, form=form)
 
     def _read_distributions(
-        self, site: Path, below: str, owners: dict[str, _Package], descriptions: dict[str, Candidate]
+        self, site: Path, below: str, owners: dict[str, _Package], descriptions: dict[str, str]
     ) -> None:
-        """Fill in who owns which file, and the packages' descriptions; vendored packages after their hosts."""
+        """Fill in who owns which file, and the descriptions' languages; vendored packages after their hosts."""
         nested: set[str] = set()
         for one in sorted(distributions(path=[str(site / below)]), key=lambda each: str(each.metadata["Name"])):
             package, files = _package(one), [str(file) for file in one.files or ()]
@@ -168,7 +148,7 @@ class PythonEnvironmentSource:
                 if inner:
                     nested.add(below + inner.group(1))
                 elif re.fullmatch(r"[^/]+\.dist-info/METADATA|[^/]+\.egg-info/PKG-INFO", file):
-                    descriptions[below + file] = _description(site, below + file, one, package)
+                    descriptions[below + file] = _language_of_description(one)
         for folder in sorted(nested):
             if folder != below and (site / folder).is_dir():
                 self._read_distributions(site, folder, owners, descriptions)
@@ -210,26 +190,9 @@ def _licence_of_files(distribution: Distribution) -> str | None:
     return None
 
 
-def _description(site: Path, path: str, distribution: Distribution, package: _Package) -> Candidate:
-    file = site / path
+def _language_of_description(distribution: Distribution) -> str:
     written = (_first(distribution, "Description-Content-Type") or "").lower()
-    try:
-        state = file.stat()
-        size, modified_ns = state.st_size, state.st_mtime_ns
-    except OSError:
-        size, modified_ns = 0, 0
-    return Candidate(
-        file=str(file),
-        form="description",
-        kind="code-related",
-        language="Markdown" if "markdown" in written else "reStructuredText" if "rst" in written else "Text",
-        licence=package.licence,
-        package=package.name,
-        origin=package.origin,
-        path=path,
-        size_bytes=size,
-        modified_ns=modified_ns,
-    )
+    return "Markdown" if "markdown" in written else "reStructuredText" if "rst" in written else "Text"
 
 
 def _normal(name: str) -> str:

@@ -1,71 +1,118 @@
-"""What a source gives: candidates, in a fixed order, that say where a document's text lies."""
+"""What a source gives: units of work in a fixed order, each a stream of files.
+
+A unit is what one worker reads at a time: an archive, some thousand files of a folder, a few row groups of a
+table. It is small enough to be lost, large enough to be worth a process, and it can be sent to another machine.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from codecria.corpus.licence import UNKNOWN
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from codecria.corpus.document import Kind
 
-Form = Literal["file", "docstrings", "description"]
-"""How the text is taken from the file: whole, as a Python module's docstrings, as a package's description."""
+Form = Literal["file", "docstrings", "description", "html", "man"]
+"""How text is taken from a file: as it is, a Python module's docstrings, a package's description in its METADATA,
+the prose of a web page, the prose of a man page."""
 
-FORMS: tuple[Form, ...] = ("file", "docstrings", "description")
+
+class UnreadableError(Exception):
+    """A file has no text to give. `reason` is a name for the ledger ("cut-short"), `detail` says what was found."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A file that may become a document. Nothing of it has been read yet but its size.
+class SourceFile:
+    """A file that may become a document.
 
     Attributes:
-        file: where it lies on this machine.
+        path: where it lies inside its package or source, valid UTF-8, `/` between folders.
+        package: the repository or package it belongs to, without version: what is held out together.
+        origin: the package with its version, or the repository with its revision.
+        size_bytes: its size, unpacked.
+        read: gives its bytes; may raise UnreadableError or OSError. Only good until the unit's next file is asked for.
+        licence: what the package's metadata or the licence file nearest above says; the file's own header comes
+            before that.
+        licence_is_for_file: the licence was stated for this very file (Debian's copyright files): no header is asked.
+        kind: which part of the mixture it belongs to; None: by its name and first bytes.
+        language: its language; None: by its name and first bytes.
         form: how its text is taken.
-        kind: which part of the mixture it would belong to.
-        language: by its name.
-        licence: what its package or the licence file above it says; the file's own header comes before that.
-        package: name of the package it belongs to, without version: what is held out together.
-        origin: the package with its version.
-        path: where it lies inside the source, valid UTF-8, `/` between folders.
-        size_bytes: its size on disk.
-        modified_ns: when it was last changed.
+        docstrings: if it is Python, its docstrings make a second document.
+        modified_s: when this text was published, in seconds since 1970; 0 where that is not known.
     """
 
-    file: str
-    form: Form
-    kind: Kind
-    language: str
-    licence: str
+    path: str
     package: str
     origin: str
-    path: str
     size_bytes: int
-    modified_ns: int
+    read: Callable[[], bytes]
+    licence: str = UNKNOWN
+    licence_is_for_file: bool = False
+    kind: Kind | None = None
+    language: str | None = None
+    form: Form = "file"
+    docstrings: bool = False
+    modified_s: int = 0
 
 
-def docstrings_of(module: Candidate) -> Candidate:
-    """The candidate of a Python file's docstrings beside that of the file."""
-    return Candidate(
-        file=module.file,
-        form="docstrings",
-        kind="code-related",
-        language="English",
-        licence=module.licence,
-        package=module.package,
-        origin=module.origin,
-        path=f"{module.path}#docstrings",
-        size_bytes=module.size_bytes,
-        modified_ns=module.modified_ns,
-    )
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something a source will not open: one line of the ledger.
+
+    Attributes:
+        path, package, origin, size_bytes: as for `SourceFile`.
+        reason: a name for the ledger ("unsafe-path", "not-a-file", "archive-bomb").
+        detail: what was found.
+    """
+
+    path: str
+    package: str
+    origin: str
+    size_bytes: int
+    reason: str
+    detail: str
+
+
+class Unit(Protocol):
+    """A part of a source: picklable, and readable on any machine that sees the same files."""
+
+    @property
+    def name(self) -> str:
+        """Names the unit in the ledger where all of it fails: valid UTF-8."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """How much there is to read, about: for the progress bar."""
+        ...
+
+    @property
+    def state(self) -> str:
+        """Changes when what the unit holds changes: sizes and times, or a hash."""
+        ...
+
+    def files(self) -> Iterator[SourceFile | Refused]:
+        """The files, in an order that does not change while the unit's state does not.
+
+        May raise OSError or UnreadableError part of the way: what came before is kept, the rest is one ledger line.
+        """
+        ...
 
 
 class Source(Protocol):
     """A place documents come from."""
 
-    def documents(self) -> Iterator[Candidate]:
-        """All candidates, in an order that does not change while the files do not."""
+    def units(self) -> Iterator[Unit]:
+        """All units, in an order that does not change while the source does not; listed as a stream."""
         ...
 
     def describe(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+from codecria.corpus.sources.source import UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,59 +27,87 @@ class Found(NamedTuple):
 
     Attributes:
         file: its path on this machine; bytes that are not UTF-8 are surrogates, as Python's `os` gives them.
-        path: the same under the root, valid UTF-8: such bytes are written `\xNN`.
+        path: the same under the root, valid UTF-8: such bytes are written `\xNN`; a folder's ends with `/`.
         size_bytes: its size.
         modified_ns: time of its last change.
-        readable: False for a folder that cannot be listed and for a file that vanished meanwhile.
+        error: why a folder cannot be listed, or a file that vanished meanwhile not be read; empty for all others.
     """
 
     file: str
     path: str
     size_bytes: int
     modified_ns: int
-    readable: bool = True
+    error: str = ""
 
 
 def walk(root: str, skipped: frozenset[str] = SKIPPED_FOLDERS, skip_marked: bool = True) -> Iterator[Found]:
     """Every regular file under `root`, files of a folder before its folders, each in name order.
 
     Symbolic links are not followed: what they point to lies in the tree or is not the person's to give. Pipes,
-    sockets and devices are passed by. A folder that cannot be listed is given as if it were a file, so that
-    reading it fails and is counted.
+    sockets and devices are passed by. A folder that cannot be listed is given with the error. Memory holds one
+    folder's entries and the names of the folders still to come beside the path there.
     """
+    waiting = [(root, "")]
+    while waiting:
+        folder, below = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Found(folder, below or "./", 0, 0, _plain(error))
+            continue
+        if below and skip_marked and any(entry.name in _MARKS_OF_A_TOOL for entry in listed):
+            continue
+        for entry in listed:
+            if entry.is_file(follow_symlinks=False):
+                yield _found(entry, below + printable(entry.name))
+        waiting += [
+            (entry.path, f"{below}{printable(entry.name)}/")
+            for entry in reversed(listed)
+            if entry.is_dir(follow_symlinks=False) and entry.name not in skipped
+        ]
+
+
+def _found(entry: os.DirEntry[str], path: str) -> Found:
     try:
-        with os.scandir(root) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        yield Found(root, ".", 0, 0, readable=False)
-        return
-    yield from _walk(listed, "", skipped, skip_marked)
+        state = entry.stat(follow_symlinks=False)
+    except OSError as error:
+        return Found(entry.path, path, 0, 0, _plain(error))
+    return Found(entry.path, path, state.st_size, state.st_mtime_ns)
 
 
-def _walk(listed: list[os.DirEntry[str]], above: str, skipped: frozenset[str], skip_marked: bool) -> Iterator[Found]:
-    folders = [entry for entry in listed if entry.is_dir(follow_symlinks=False) and entry.name not in skipped]
-    for entry in listed:
-        if not entry.is_file(follow_symlinks=False):
-            continue
-        try:
-            state = entry.stat(follow_symlinks=False)
-        except OSError:
-            yield Found(entry.path, above + printable(entry.name), 0, 0, readable=False)
-            continue
-        if stat.S_ISREG(state.st_mode):
-            yield Found(entry.path, above + printable(entry.name), state.st_size, state.st_mtime_ns)
-    for folder in folders:
-        below = f"{above}{printable(folder.name)}/"
-        try:
-            with os.scandir(folder.path) as entries:
-                inside = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
-            yield Found(folder.path, below, 0, 0, readable=False)
-            continue
-        if not (skip_marked and any(entry.name in _MARKS_OF_A_TOOL for entry in inside)):
-            yield from _walk(inside, below, skipped, skip_marked)
+def _plain(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
 def printable(name: str) -> str:
     r"""A file name as valid UTF-8; bytes that are not are written `\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def open_regular(file: str, follow_links: bool = False) -> BinaryIO:
+    """Open a file that was regular when it was listed, and find out whether it still is without waiting for a pipe.
+
+    Raises:
+        OSError: it cannot be opened; a symbolic link is one reason, unless links are followed.
+        UnreadableError: "not-a-file".
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_links else os.O_NOFOLLOW))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableError("not-a-file", "no regular file any more")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_listed(file: str, size_bytes: int) -> bytes:
+    """The bytes of a file that had this size when it was listed.
+
+    Raises:
+        OSError, UnreadableError: as `open_regular`; "changed" where the size is another by now.
+    """
+    with open_regular(file) as opened:
+        data = opened.read(size_bytes + 1)
+        if len(data) != size_bytes:
+            now = os.fstat(opened.fileno()).st_size
+            raise UnreadableError("changed", f"{size_bytes:,} bytes when listed, {now:,} when read")
+    return data

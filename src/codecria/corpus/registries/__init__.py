@@ -1,0 +1,1 @@
+"""Package registries, each asked through the machine's own client: pip, npm, apt."""

@@ -1,0 +1,65 @@
+"""Corpora built before, as units: their documents rank before all others, and what resembles them is dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codecria.corpus.document import Document
+from codecria.corpus.manifest import read_manifest
+from codecria.corpus.store import read_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierFile:
+    """A document of a corpus built before: kept there, so nothing here may push it out."""
+
+    document: Document
+    package: str
+    size_bytes: int
+    held_out: bool
+    modified_s: int = 0
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+        return self.document.path
+
+
+@dataclass(frozen=True)
+class EarlierShard:
+    """A shard of a corpus built before, as a unit."""
+
+    file: str
+    sha256: str
+    size_bytes: int
+    held_out: bool
+
+    @property
+    def name(self) -> str:
+        """The shard's path."""
+        return self.file
+
+    @property
+    def state(self) -> str:
+        """The shard's hash."""
+        return self.sha256
+
+    def files(self) -> Iterator[EarlierFile]:
+        """Its documents."""
+        for row in read_rows(
+            Path(self.file), ("text", "kind", "language", "licence", "origin", "path", "content_hash")
+        ):
+            document = Document(**row)
+            yield EarlierFile(document, document.origin, document.size_bytes, self.held_out)
+
+
+def earlier_units(folders: Iterable[Path]) -> Iterator[EarlierShard]:
+    """The shards of finished corpora."""
+    for folder in folders:
+        for shard in read_manifest(folder).shards:
+            yield EarlierShard(str(folder / shard.name), shard.sha256, shard.text_bytes, shard.split == "held_out")
