@@ -13,7 +13,7 @@ ap ~ if ∞ no ¬ sq □ ci ○ dg † dd ‡ sc § ps ¶ Fo « Fc » fo ‹ fc 
 Eu € Po £ Ye ¥ ct ¢ 12 ½ 14 ¼ 34 ¾ S1 ¹ S2 ² S3 ³ ss ß ae æ AE Æ oe œ OE Œ /o ø /O Ø ff ff fi fi fl fl Fi ffi Fl ffl
 *W - *a α *b β *g γ *d δ *p π *m μ *s σ *S Σ *D Δ ** *
 """
-_CHARACTERS: dict[str, str] = dict(zip(_NAMED.split()[::2], _NAMED.split()[1::2], strict=True))
+_GLYPHS: dict[str, str] = dict(zip(_NAMED.split()[::2], _NAMED.split()[1::2], strict=True))
 _ACCENTS: dict[str, str] = dict(zip("'`^:~,ov", "\u0301\u0300\u0302\u0308\u0303\u0327\u030a\u030c", strict=True))
 _ESCAPE = re.compile(
     r"""\\(?:[fFmMgYkz](?:\[[^]]{0,80}\]|\(..|.) | s(?:[-+]?\[[^]]{0,9}\]|\(..|[-+]?[1-3]?\d|'[^']{0,9}')
@@ -25,20 +25,25 @@ _ESCAPE = re.compile(
 _COMMENT = re.compile(r'(?<!\\)((?:\\\\)*)\\["#].*')
 _ARGUMENT = re.compile(r'"((?:[^"]|"")*)"?|((?:\\.|[^ \t])+)')
 _CONDITION = re.compile(
-    r"(!?)[ \t]*(?:([no](?![^ \t\\])|\\n[(\[]\.g\]?|[1-9])|[dcrm][ \t]+\S+|'[^']*'[^']*'|(?:(?!\\\{)\S)+)(?=[ \t]|\\\{|$)[ \t]*"
+    r"(!?)[ \t]*(?:([no](?![^ \t\\])|\\n[(\[]\.g\]?|[1-9])|[dcrm][ \t]+\S+|'[^']*'[^']*'|(?:(?!\\\{)\S)+)"
+    r"(?=[ \t]|\\\{|$)[ \t]*"
 )
 _GLUE = re.compile(" ?\x1e[ \n]?")
 """What stands between pieces of text that join without a space."""
 _LITERAL = {"nf": True, "EX": True, "fi": False, "EE": False}
 _BULLETS = frozenset("•*-·o+○□—–")
 _NUMBER = re.compile(r"\(?\w{1,3}[.)]|\[\d{1,3}\]")
-_BEFORE = """
+_MACROS = """
 Ad An Ar Cd Cm Dv Em Er Ev Fa Fd Fl:-~ Fn Fo Fc:~) Ft Ic Lb Li Lk Ms Nm No Pa St Sx Sy Tn Va Vt Xo Xc Xr Ap:~'~ Ns:~~
-Nd:– Ta:| Bx:BSD Fx:FreeBSD Nx:NetBSD Ox:OpenBSD Ux:UNIX Op:[~ Oo:[~ Oc:~] Pq:(~ Po:(~ Pc:~) Bq:[~ Bo:[~ Bc:~]
-Brq:{~ Bro:{~ Brc:~} Aq:<~ Ao:<~ Ac:~> Dq:“~ Do:“~ Dc:~” Sq:‘~ So:‘~ Sc:~’ Qq:"~ Qo:"~ Qc:~" Ql:`~ In:<~ Mt:<~
+Nd:– Ta:| Bx:BSD Fx:FreeBSD Nx:NetBSD Ox:OpenBSD Ux:UNIX Op:[~;] Oo:[~ Oc:~] Pq:(~;) Po:(~ Pc:~) Bq:[~;] Bo:[~ Bc:~]
+Brq:{~;} Bro:{~ Brc:~} Aq:<~;> Ao:<~ Ac:~> Dq:“~;” Do:“~ Dc:~” Sq:‘~;’ So:‘~ Sc:~’ Qq:"~;" Qo:"~ Qc:~" Ql:`~;`
+In:<~;> Mt:<~;>
 """
-_INLINE = {one.partition(":")[0]: one.partition(":")[2].replace("~", "\x1e") for one in _BEFORE.split()}
-_AFTER = dict(pair.split(":") for pair in 'Op:] Pq:) Bq:] Brq:} Aq:> Dq:” Sq:’ Qq:" Ql:` In:> Mt:>'.split(" "))
+_INLINE = {
+    name: (text.partition(";")[0].replace("~", "\x1e"), text.partition(";")[2])
+    for name, _, text in (macro.partition(":") for macro in _MACROS.split())
+}
+"""Macros of mdoc(7) that say something: what stands for them, and what at the end of the line."""
 _PUNCTUATION = frozenset(".,:;?!)]")
 _MOST_LINE, _MOST_STRING, _MOST_BODY, _MOST_ADDED, _MOST_INDENT = 20_000, 1_000, 200, 1_000_000, 40
 
@@ -69,6 +74,7 @@ class _ManPage:
         self._between: str | None = None
 
     def text(self) -> str:
+        """All of it, laid out."""
         while self._lines:
             line = _COMMENT.sub(r"\1", self._lines.popleft())
             if found := re.match(r"[.'][ \t]*([^ \t\\]*)[ \t]*(.*)", line):
@@ -97,9 +103,9 @@ class _ManPage:
         name = f"char{found['code']}" if found["code"] else (found["glyph"] or "").strip("[(]").replace(" ", "")
         if point := re.fullmatch(r"u([0-9A-F]{4,5})(?:_[0-9A-F_]+)?|char(\d{1,4})", name):
             return chr(int(point[1], 16) if point[1] else int(point[2])).encode(errors="ignore").decode()
-        if len(name) == 2 and name[0] in _ACCENTS and name not in _CHARACTERS:
+        if len(name) == 2 and name[0] in _ACCENTS and name not in _GLYPHS:
             return unicodedata.normalize("NFC", name[1] + _ACCENTS[name[0]])
-        return _CHARACTERS.get(name, "")
+        return _GLYPHS.get(name, "")
 
     def _say(self, text: str, line: str = "") -> None:
         r"""A piece of running text, or the heading or item's name that was announced; joined to the next after `\c`."""
@@ -297,19 +303,21 @@ class _ManPage:
             end -= 1
         for place, token in enumerate(raw[:end]):
             text, said = self._plain(token), said + 1
+            following = raw[place + 1] if place + 1 < end else "Xc"
             if token in _INLINE:
-                macro, said, text = token, 0, _INLINE[token]
+                macro, said = token, 0
+                text, behind = _INLINE[token]
+                after.append(f"\x1e{behind}" if behind else "")
                 self._between = None if macro == "Fc" else self._between
-                after.append(f"\x1e{_AFTER[macro]}" if macro in _AFTER else "")
-                if macro in ("Nm", "Ar") and (place + 1 == end or raw[place + 1] in _INLINE):
-                    text = self._name if macro == "Nm" else "file ..."
+                if following in _INLINE and following != macro:
+                    text = {"Nm": self._name, "Ar": "file ...", "Fl": "-"}.get(macro, text)
             elif token in _PUNCTUATION:
                 text = f"\x1e{token}"
             elif macro == "Xr" and said == 2:
                 text = f"\x1e({text})"
             elif macro == "Fn":
-                last = place + 1 == end or raw[place + 1] in _INLINE
-                text += "()" if last and said == 1 else "(\x1e" if said == 1 else ")" if last else ","
+                is_last = following in _INLINE
+                text += "()" if is_last and said == 1 else "(\x1e" if said == 1 else ")" if is_last else ","
             elif macro == "Fo":
                 text, self._between = f"{text}(\x1e", ""
             elif macro == "Fa" and self._between is not None:

@@ -1,4 +1,4 @@
-"""Prose out of web pages and man pages, as Markdown. What a hostile page can cost is bounded."""
+"""Prose out of web pages, as Markdown. What a hostile page can cost is bounded."""
 
 from __future__ import annotations
 

@@ -1,44 +1,57 @@
-"""Tables of files: Parquet and JSON lines, as The Stack, The Stack v2 and StarCoder's data set are laid out.
+"""Tables of files: Parquet and JSON Lines, as The Stack, The Stack v2 and StarCoder's data set are laid out.
 
-A row is a file, or a repository with a list of its files. Where the table only names the bytes, as The Stack v2 does,
-they are fetched.
+A row is a file, or a repository with a list of its files. The tables of The Stack v2 only name the contents; these are
+fetched by their hash while rows are read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import re
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from codecria.corpus.document import Kind  # noqa: TC001 - pydantic reads it
-from codecria.corpus.sources.addresses import Listed, lines, list_files, open_bytes, open_unpacked
-from codecria.corpus.sources.files import FilesRecipe
-from codecria.corpus.sources.folder import DiskUnit
+from codecria.corpus.document import Kind  # noqa: TC001 (pydantic reads it)
+from codecria.corpus.languages import PROSE_LANGUAGES
+from codecria.corpus.licence import UNKNOWN
+from codecria.corpus.sources.files import FilesRecipe, Wanted, wanted
 from codecria.corpus.sources.source import Refused, SourceFile, UnreadableError
-from codecria.corpus.sources.table_rows import COLUMNS, Column, Row, columns_of, fetched, first_line, in_braces
+from codecria.corpus.sources.table_layouts import (
+    ColumnName,
+    Layout,
+    columns_of,
+    language_named,
+    licence_of,
+    printed,
+    said,
+    seconds_of,
+)
+from codecria.corpus.sources.table_rows import (
+    BROKEN,
+    Row,
+    Table,
+    fetch,
+    in_order,
+    is_damage,
+    list_tables,
+    look_into,
+    open_filesystem,
+    open_table,
+    rows,
+)
 from codecria.corpus.sources.walk import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
-Layout = Literal["auto", "stack-v1", "stack-v2", "starcoder", "plain"]
-_NEEDED: dict[Layout, tuple[Column, ...]] = {
-    "auto": (),
-    "plain": (),
-    "starcoder": ("path", "package"),
-    "stack-v1": ("path", "package", "licences"),
-    "stack-v2": ("path", "package", "licences", "licence_type"),
-}
-_ENDINGS = (".parquet", ".jsonl", ".json", ".jsonl.gz", ".json.gz", ".jsonl.zst", ".json.zst")
-_UNIT_BYTES, _BATCH_BYTES, _BUFFER_BYTES, _MOST_LINE = 64_000_000, 8_000_000, 1 << 20, 64_000_000
-_FETCHED_BYTES = 10_000
-"""Of a file that a table only names, about."""
+_STARCODER_HEAD = re.compile(
+    rb"\A(?=<(?:reponame|filename|gh_stars)>)"
+    rb"(?:<reponame>[^<\n]*)?(?:<filename>[^<\n]*)?(?:<gh_stars>[\d+-]*)?\n?"
+)
+"""What StarCoder was told of a file stands before the text of some."""
 
 
 class TableRecipe(FilesRecipe):
@@ -46,17 +59,24 @@ class TableRecipe(FilesRecipe):
 
     type: Literal["table"] = "table"
     path: str
-    """A file, a folder, a pattern, or the address of one (`s3://`, `gs://`, `hf://datasets/...`)."""
+    """A file, a folder or a pattern, here or at an address of fsspec (`s3://`, `gs://`, `hf://datasets/...`)."""
     layout: Layout = "auto"
-    """Says which columns must be there; `auto` takes what it finds."""
-    columns: dict[Column, str] = Field(default_factory=dict[Column, str])
-    """Columns with other names."""
-    content: str = "s3://softwareheritage/content/{blob_id}"
-    """Where the bytes of a row without content are, as gzip or plain; columns in braces."""
+    """How columns are called; `auto` tells by those there are."""
+    columns: dict[ColumnName, str] = Field(default_factory=dict[ColumnName, str])
+    """Columns that are called otherwise."""
+    content: str | None = None
+    """Where contents are that the table only names: `s3://softwareheritage/content/{blob_id}`; plain or gzip."""
+    options: dict[str, str] = Field(default_factory=dict[str, str])
+    """For fsspec, such as `anon: "true"`; credentials are better left in the environment."""
     kind: Kind | None = None
     """What all rows are; None goes by their language."""
-    language: str | None = None
-    """Of rows that state none."""
+
+    @field_validator("content")
+    @classmethod
+    def _names_a_blob(cls, content: str | None) -> str | None:
+        if content is not None and "{blob_id}" not in content:
+            raise ValueError("{blob_id} must stand in it, for the hash of a content")
+        return content
 
     def open(self) -> TableSource:
         """The source this recipe describes."""
@@ -64,155 +84,186 @@ class TableRecipe(FilesRecipe):
 
 
 class TableSource:
-    """Rows of tables as files; a unit is some row groups, a range of JSON lines, or a packed file.
+    """Rows of tables as files, in the order of the tables' names.
 
-    A row's licence is all that were found for it, joined by AND: the lists name what the licence files that cover the
-    file hold, and nothing says that one may choose. So what The Stack v2 calls permissive because GitHub named a
-    permissive licence is not so here where another lies beside it. Traces that ScanCode could not name are left out;
-    `no_license` is unknown.
+    A row's licence is all that were found for it, joined by AND: a list names what the licence files that cover a file
+    hold, and nothing says that one may choose. `no_license` and no list are unknown.
 
     Raises:
-        CodecriaError: no table there, or fsspec, or what it needs for the address, is not installed.
+        CodecriaError: fsspec, or its part for an address, is not installed; of `units`: no tables there.
     """
 
     def __init__(self, recipe: TableRecipe) -> None:
         self._recipe = recipe
-        self._files = list_files(recipe.path, _ENDINGS)
+        for address in (recipe.path, recipe.content or ""):
+            if "://" in address:
+                open_filesystem(address, recipe.options)
 
     def describe(self) -> str:
         """One line: what and where."""
         return f"table {printable(self._recipe.path)}"
 
-    def units(self) -> Iterator[TableUnit | DiskUnit]:
-        """The tables in name order; one that cannot be read is one line."""
-        for file in self._files:
+    def units(self) -> Iterator[TableUnit | RefusedUnit]:
+        """Row groups of about 64 MB together, ranges of 64 MB of lines, or a packed file."""
+        recipe = self._recipe
+        for table in list_tables(recipe.path, recipe.options):
             try:
-                for start, stop, size in self._parts(file):
-                    yield TableUnit(file, start, stop, size, self._recipe)
-            except UnreadableError as error:
-                refused = Refused(file.label, file.label, file.label, file.size_bytes, error.reason, error.detail)
-                yield DiskUnit((refused,), docstrings=False)
-
-    def _parts(self, file: Listed) -> Iterator[tuple[int, int, int]]:
-        """Where each unit starts and stops, and its size."""
-        if not file.label.endswith(".parquet"):
-            step = _UNIT_BYTES if file.label.endswith((".jsonl", ".json")) else file.size_bytes + 1
-            for start in range(0, file.size_bytes, step):
-                stop = min(start + step, file.size_bytes)
-                yield start, stop, stop - start
-            return
-        with _parquet(file, self._recipe) as (table, columns):
-            start, size = 0, 0
-            for group in range(table.metadata.num_row_groups):
-                size += _bytes_to_read(table, group, columns)
-                if size >= _UNIT_BYTES or group + 1 == table.metadata.num_row_groups:
-                    yield start, group + 1, size
-                    start, size = group + 1, 0
+                with open_table(recipe.path, recipe.options, table.file) as file:
+                    names, parts = look_into(file, table)
+            except BROKEN as error:
+                yield RefusedUnit(table, "damaged" if is_damage(error) else "unreadable", said(error))
+                continue
+            fields, missing = columns_of(recipe.layout, recipe.columns, names, recipe.content is not None)
+            if missing:
+                yield RefusedUnit(table, "missing-column", missing)
+                continue
+            for begin, end, size_bytes in parts:
+                yield TableUnit(recipe, table, fields, begin, end, size_bytes)
 
 
-@contextmanager
-def _parquet(file: Listed, recipe: TableRecipe) -> Generator[tuple[Any, list[str]]]:
-    """An open Parquet file, and which of its columns say something of a file."""
-    try:
-        with open_bytes(file.address) as opened:
-            # Buffered, or a whole row group, of whatever size, is read before its first row is given.
-            table = pq.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-            schema = table.schema_arrow
-            lists = [each.type.value_type for each in schema if pa.types.is_list(each.type)]
-            names = {*schema.names, *(part.name for one in lists if pa.types.is_struct(one) for part in one)}
-            if missing := _missing(names, recipe):
-                raise UnreadableError("missing-column", f"{file.label} has no column {missing}")
-            known = in_braces(recipe.content).union(*(columns_of(column, recipe) for column in COLUMNS))
-            yield table, [name for name in schema.names if name in known]
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise UnreadableError("damaged-table", first_line(error)) from error
+@dataclass(frozen=True)
+class RefusedUnit:
+    """A table that cannot be read."""
 
+    table: Table
+    reason: str
+    detail: str
 
-def _missing(names: set[str], recipe: TableRecipe) -> str | None:
-    """A column that must be there and is not."""
-    if absent := set(recipe.columns.values()) - names:
-        return min(absent)
-    needed = _NEEDED[recipe.layout] if in_braces(recipe.content) <= names else ("content", *_NEEDED[recipe.layout])
-    lacking = (columns_of(column, recipe) for column in needed)
-    return next((called[0] for called in lacking if names.isdisjoint(called)), None)
+    @property
+    def name(self) -> str:
+        """The table's path."""
+        return self.table.path
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return self.table.size_bytes
 
-def _bytes_to_read(table: Any, group: int, columns: list[str]) -> int:
-    """What a row group holds, unpacked; with the files it names, about."""
-    facts = table.metadata.row_group(group)
-    leaves = [facts.column(number) for number in range(facts.num_columns)]
-    size = sum(leaf.total_uncompressed_size for leaf in leaves if leaf.path_in_schema.split(".")[0] in columns)
-    names = {leaf.path_in_schema.split(".")[-1]: leaf.num_values for leaf in leaves}
-    return size if "content" in names else size + _FETCHED_BYTES * names.get("blob_id", 0)
+    @property
+    def state(self) -> str:
+        """Of the file, and of what is wrong with it."""
+        return f"{self.table.stamp} {self.detail}"
+
+    def files(self) -> Iterator[Refused]:
+        """One line for all of it."""
+        if self.reason != "missing-column":
+            raise UnreadableError(self.reason, self.detail)
+        yield Refused(self.name, self.name, self.name, self.size_bytes, self.reason, self.detail)
 
 
 @dataclass(frozen=True)
 class TableUnit:
-    """Row groups of a Parquet file, or the JSON lines that begin in a range of bytes: from `start` until `stop`."""
+    """A part of a table: from `begin` to `end`, row groups or bytes."""
 
-    file: Listed
-    start: int
-    stop: int
-    size_bytes: int
     recipe: TableRecipe
+    table: Table
+    fields: dict[str, tuple[str, ...]]
+    begin: int
+    end: int
+    size_bytes: int
 
     @property
     def name(self) -> str:
-        """The file, and which part of it."""
-        return f"{self.file.label} [{self.start}, {self.stop})"
+        """The table's path, and where in it."""
+        return f"{self.table.path} from {self.begin}"
 
     @property
     def state(self) -> str:
-        """Of the file, and of how it is read."""
-        facts = (self.file.stamp, self.start, self.stop, self.recipe.model_dump_json(exclude={"path"}))
+        """Of the table, and of how it is read."""
+        recipe = self.recipe.model_dump_json(exclude={"path", "options"})
+        facts = (self.table.stamp, self.table.size_bytes, self.begin, self.end, sorted(self.fields.items()), recipe)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def files(self) -> Iterator[SourceFile | Refused]:
         """A file for each row, or for each in a row's list."""
-        rows = self._parquet_rows() if self.file.label.endswith(".parquet") else self._json_rows()
-        return fetched(one for place, row in rows for one in self._files_of(place, row))
+        return self._files() if self.recipe.content is None else in_order(_fetched, self._files())
 
-    def _parquet_rows(self) -> Iterator[tuple[str, dict[str, Any] | Refused]]:
-        with _parquet(self.file, self.recipe) as (table, columns):
-            groups = [table.metadata.row_group(group) for group in range(self.stop)]
-            number = sum(group.num_rows for group in groups[: self.start])
-            at_once = _BATCH_BYTES * sum(group.num_rows for group in groups[self.start :]) // max(self.size_bytes, 1)
-            chosen = {"row_groups": range(self.start, self.stop), "columns": columns, "use_threads": False}
-            for batch in table.iter_batches(min(max(at_once, 1), 1_000), **chosen):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{self.file.label}:{number}", row
+    def _files(self) -> Iterator[SourceFile | Refused]:
+        columns = {column for columns in self.fields.values() for column in columns}
+        try:
+            with open_table(self.recipe.path, self.recipe.options, self.table.file) as file:
+                for number, row in rows(file, self.table.path, self.begin, self.end, columns):
+                    place = f"{self.table.path}:{number}"
+                    if isinstance(row, str):
+                        yield Refused(place, self.table.path, self.table.path, 0, "not-json", row)
+                        continue
+                    inside = self._value(row, "files")
+                    for one in cast("list[Any]", inside if isinstance(inside, list) else [{}]):
+                        found = self._file({**row, **one} if isinstance(one, dict) else {}, place)
+                        if found is not None:
+                            yield found
+        except BROKEN as error:
+            if is_damage(error):
+                raise UnreadableError("damaged", said(error)) from error
+            raise
 
-    def _json_rows(self) -> Iterator[tuple[str, dict[str, Any] | Refused]]:
-        packed = not self.file.label.endswith((".jsonl", ".json"))
-        with open_unpacked(self.file.address) as opened:
-            # A line that the border cuts belongs to the range it begins in.
-            place = 0 if packed else opened.seek(max(self.start - 1, 0))
-            for number, (size, line) in enumerate(lines(opened, _MOST_LINE)):
-                begin, place = place, place + size
-                if begin >= self.stop and not packed:
-                    return
-                if number or not self.start:
-                    called = f"{self.file.label}@{begin}" if self.start else f"{self.file.label}:{number + 1}"
-                    yield called, _parsed(line, size, called, self.file.label)
+    def _value(self, row: Row, field: str) -> Any:
+        values = (row.get(column) for column in self.fields.get(field, ()))
+        return next((value for value in values if value is not None), None)
 
-    def _files_of(self, place: str, row: dict[str, Any] | Refused) -> Iterator[SourceFile | Refused]:
-        if isinstance(row, Refused):
-            yield row
-            return
-        inside: Any = row.get(self.recipe.columns.get("files", "files"))
-        for number, one in enumerate(inside if isinstance(inside, list) else [{}]):
-            called = f"{place}#{number + 1}" if isinstance(inside, list) else place
-            said = Row({**row, **one} if isinstance(one, dict) else {}, called, self.file.label, self.recipe)
-            if (taken := said.taken()) is not None:
-                yield said.file(*taken)
+    def _file(self, row: Row, place: str) -> SourceFile | Refused | None:
+        """What a row says of one file; None where the recipe does not ask for such."""
+        value = partial(self._value, row)
+        blob, extension = printed(value("id")), printed(value("extension"))
+        path = printed(value("path")).lstrip("/") or (f"{blob}.{extension}".rstrip(".") if blob else "")
+        taken = self._taken(path, printed(value("language")))
+        path = path or place
+        if taken is None:
+            return None
+        package, revision = printed(value("package")) or place, printed(value("revision"))
+        origin = f"{package} @ {revision[:12]}" if revision else package
+        stated_bytes = value("size")
+        size_bytes = stated_bytes if isinstance(stated_bytes, int) else 0
+        for mark in ("vendored", "generated"):
+            if value(mark) is True:
+                return Refused(path, package, origin, size_bytes, mark, "the table says so")
+        text = value("text")
+        text = text.encode("utf-8", "replace") if isinstance(text, str) else text
+        if isinstance(text, bytes) and text:
+            text = _STARCODER_HEAD.sub(b"", text, count=1)
+            read, size_bytes = partial(bytes, text), len(text)
+        elif self.recipe.content is not None and blob:
+            encoding = printed(value("encoding"))
+            read = partial(fetch, self.recipe.content, self.recipe.options, blob, encoding)
+        else:
+            return Refused(path, package, origin, size_bytes, "empty", "the row holds no text")
+        licence = "" if value("licence_type") == "no_license" else licence_of(value("licence"))
+        return SourceFile(
+            path=path,
+            package=package,
+            origin=origin,
+            size_bytes=size_bytes,
+            read=read,
+            licence=licence or self.recipe.licence or UNKNOWN,
+            kind=taken[0],
+            language=taken[1],
+            docstrings=self.recipe.docstrings,
+            modified_s=seconds_of(value("modified")),
+        )
+
+    def _taken(self, path: str, stated: str) -> tuple[Kind | None, str | None] | None:
+        """Kind and language: as stated, also a language we do not know; else by the name, else by what it holds."""
+        recipe = self.recipe
+        by_name = wanted(path, recipe.model_copy(update={"languages": None})) if path else Wanted(None, None)
+        language = (language_named(stated) or stated) if stated else by_name.language if by_name else None
+        if recipe.languages is not None and language not in recipe.languages:
+            return None
+        if recipe.kind is not None:
+            return recipe.kind, language
+        if language in PROSE_LANGUAGES:
+            return None if recipe.prose == "none" else (recipe.prose, language)
+        return ("code", language) if language else by_name
 
 
-def _parsed(line: bytes | None, size: int, place: str, table: str) -> dict[str, Any] | Refused:
-    if line is None:
-        return Refused(place, table, table, size, "line-too-long", f"{size:,} bytes; at most {_MOST_LINE:,}")
+def _fetched(file: SourceFile | Refused) -> SourceFile | Refused:
+    """The same file, read."""
+    if isinstance(file, Refused):
+        return file
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return Refused(place, table, table, size, "not-json", first_line(error))
-    return row if isinstance(row, dict) else Refused(place, table, table, size, "not-json", "no object")
+        return replace(file, read=partial(bytes, file.read()))
+    except UnreadableError as error:
+        return replace(file, read=partial(_raise, error))
+
+
+def _raise(error: UnreadableError) -> NoReturn:
+    raise error

@@ -1,247 +1,283 @@
-"""What a row of a table says of a file, and the bytes of files that a row only names."""
+"""Parquet and JSON Lines as streams of rows, on this machine or at an address that fsspec knows."""
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
 import re
+import sys
 import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import lru_cache
-from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Literal
+from glob import glob
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from codecria.common.errors import CodecriaError
-from codecria.corpus.languages import CODE_LANGUAGES, PROSE_LANGUAGES
-from codecria.corpus.licence import UNKNOWN, named
-from codecria.corpus.sources.addresses import open_bytes
-from codecria.corpus.sources.files import wanted
-from codecria.corpus.sources.source import Refused, SourceFile, UnreadableError
+from codecria.corpus.sources.source import UnreadableError
+from codecria.corpus.sources.table_layouts import said
+from codecria.corpus.sources.walk import open_regular, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from codecria.corpus.document import Kind
-    from codecria.corpus.sources.table import TableRecipe
+ENDINGS = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz")
+BROKEN = (EOFError, OSError, ValueError, ArithmeticError, pa.ArrowException)
+"""What reading a damaged table raises; an OSError may also be one of the disk or the network: see `is_damage`."""
 
-Column = Literal[
-    "content", "path", "package", "revision", "licences", "licence_type", "language", "size", "modified", "encoding",
-    "vendored", "generated", "files",
-]  # fmt: skip
-COLUMNS: dict[Column, tuple[str, ...]] = {
-    "content": ("content", "text"),
-    "path": ("max_stars_repo_path", "path"),
-    "package": ("max_stars_repo_name", "repo_name", "repo_path"),
-    "revision": ("max_stars_repo_head_hexsha", "revision_id", "commit_id"),
-    "licences": ("max_stars_repo_licenses", "detected_licenses", "license"),
-    "licence_type": ("license_type",),
-    "language": ("lang", "language"),
-    "size": ("size", "length_bytes"),
-    "modified": ("revision_date", "committer_date"),
-    "encoding": ("src_encoding",),
-    "vendored": ("is_vendor",),
-    "generated": ("is_generated",),
-    "files": ("files",),
-}
-"""What each column is called: in The Stack and StarCoder's data set, in The Stack v2, elsewhere."""
+PART_BYTES = 64_000_000
+LINE_BYTES = 64_000_000  # longest line of JSON: a repository with 100,000 files takes as much
+_BUFFER_BYTES = 1_000_000
+_CONTENT_BYTES = 32_000_000  # longest content fetched, eight times the longest document
+_ROWS = 32  # rows in memory
+_THREADS = 8
 
-_LANGUAGES = {name.lower().replace(" ", "-"): name for name in (*CODE_LANGUAGES, *PROSE_LANGUAGES)} | {
-    "c-sharp": "C#",
-    "cpp": "C++",
-    "f-sharp": "F#",
-    "protocol-buffer": "Protobuf",
-    "protocol-buffers": "Protobuf",
-    "viml": "Vim Script",
-}
-_NOT_A_LICENCE = re.compile(r"LicenseRef-scancode-(?:unknown|generic|warranty-disclaimer|dco|free-unknown).*")
-_STARCODER_HEAD = re.compile(
-    rb"\A(?=<(?:reponame|filename|gh_stars)>)(?:<reponame>[^<\n]*)?(?:<filename>[^<\n]*)?(?:<gh_stars>[\d+-]*)?\n?"
-)
-_MARKS: tuple[Literal["vendored", "generated"], ...] = ("vendored", "generated")
-_MOST_AHEAD_BYTES, _FETCHED_AT_ONCE, _FETCHED_AHEAD = 4_000_000, 16, 64
+Row = dict[str, Any]
 
 
-def columns_of(column: Column, recipe: TableRecipe) -> tuple[str, ...]:
-    """What a column may be called: as the recipe says, else as elsewhere."""
-    return (recipe.columns[column],) if column in recipe.columns else COLUMNS[column]
-
-
-def in_braces(template: str) -> set[str]:
-    """The columns an address is made of."""
-    return set(re.findall(r"\{(\w+)\}", template))
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in short."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].lower()
-
-
-class Row:
-    """A row, or a row with one of the files in its list."""
-
-    def __init__(self, row: dict[str, Any], place: str, table: str, recipe: TableRecipe) -> None:
-        self._row, self._recipe = row, recipe
-        self._path = self._text("path", place).lstrip("/")
-        self._package = self._text("package", table)
-        self._origin = f"{self._package} @ {self._text('revision')[:12]}".removesuffix(" @ ")
-        self._size = size if isinstance(size := self._get("size"), int) else 0
-
-    def _get(self, column: Column) -> Any:
-        return next(
-            (self._row[name] for name in columns_of(column, self._recipe) if self._row.get(name) is not None), None
-        )
-
-    def _text(self, column: Column, instead: str = "") -> str:
-        # JSON may hold half a surrogate pair.
-        return str(self._get(column) or instead).encode("utf-8", "backslashreplace").decode()
-
-    def taken(self) -> tuple[Kind | None, str | None] | None:
-        """Kind and language; None where the recipe does not ask for such."""
-        recipe, stated = self._recipe, self._text("language", self._recipe.language or "")
-        language = _LANGUAGES.get(stated.lower().replace(" ", "-"), stated)
-        if recipe.kind not in (None, "code"):
-            return recipe.kind, language or None
-        if not language:
-            return wanted(self._path, recipe)
-        if language in PROSE_LANGUAGES:
-            return None if recipe.prose == "none" else (recipe.prose, language)
-        return ("code", language) if recipe.languages is None or language in recipe.languages else None
-
-    def file(self, kind: Kind | None, language: str | None) -> SourceFile | Refused:
-        """The file, or why it is none."""
-        try:
-            read = self._content()
-        except UnreadableError as error:
-            return Refused(self._path, self._package, self._origin, self._size, error.reason, error.detail)
-        return SourceFile(
-            path=self._path,
-            package=self._package,
-            origin=self._origin,
-            size_bytes=read.size_bytes,
-            read=read,
-            licence=self._licence(),
-            kind=kind,
-            language=language,
-            docstrings=self._recipe.docstrings,
-            modified_s=seconds_of(self._get("modified")),
-        )
-
-    def _content(self) -> Content | Named:
-        for mark in _MARKS:
-            if self._get(mark) is True:
-                raise UnreadableError(mark, "the table says so")
-        content = self._get("content")
-        if isinstance(content, str):
-            content = content.encode("utf-8", "replace")
-        if isinstance(content, bytes):
-            return Content(_STARCODER_HEAD.sub(b"", content, count=1))
-        if content is not None:
-            raise UnreadableError("no-content", f"content is no text but {type(content).__name__}")
-        values = {name: self._row.get(name) for name in in_braces(self._recipe.content)}
-        for name, value in values.items():
-            if value is None:
-                raise UnreadableError("missing-column", f"neither content nor {name}")
-            # A name may not lead elsewhere.
-            if not re.fullmatch(r"[\w-][\w.-]*", str(value)):
-                raise UnreadableError("unsafe-path", f"{name} is {str(value)[:80]!r}")
-        return Named(self._recipe.content.format_map(values), self._size, self._text("encoding"))
-
-    def _licence(self) -> str:
-        stated = self._get("licences")
-        names = [str(name) for name in (stated if isinstance(stated, list) else [stated]) if name]
-        found = dict.fromkeys(_spdx(name) for name in names if not _NOT_A_LICENCE.fullmatch(name))
-        if self._get("licence_type") == "no_license" or not found:
-            return self._recipe.licence or UNKNOWN
-        return " AND ".join(f"({name})" if " OR " in name and len(found) > 1 else name for name in found)
-
-
-@lru_cache(10_000)
-def _spdx(name: str) -> str:
-    return named(name) or name
-
-
-def seconds_of(stated: Any) -> int:
-    """Seconds since 1970 of a date in a table; 0 for what is none."""
-    try:
-        date = datetime.fromisoformat(stated) if isinstance(stated, str) else stated
-        return int((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp())
-    except (ValueError, AttributeError, OverflowError):
-        return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """Bytes that stand in the table."""
-
-    data: bytes
-
-    @property
-    def size_bytes(self) -> int:
-        """How many."""
-        return len(self.data)
-
-    def __call__(self) -> bytes:
-        """Read them."""
-        return self.data
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """Bytes that a row only names.
+class Table(NamedTuple):
+    """A file of rows.
 
     Attributes:
-        address: where they are, packed with gzip or plain.
-        size_bytes: as the row states, as UTF-8; 0 where it does not.
-        encoding: of the text; empty where it is UTF-8 or not stated.
+        file: what it is opened by.
+        path: under the folder that was asked for, valid UTF-8.
+        size_bytes: of the file.
+        stamp: changes when the content does.
     """
 
-    address: str
+    file: str
+    path: str
     size_bytes: int
-    encoding: str
-
-    def __call__(self) -> bytes:
-        """Fetch, unpack and recode them."""
-        try:
-            with open_bytes(self.address) as opened:
-                data = opened.read()
-        except (FileNotFoundError, PermissionError) as error:
-            raise UnreadableError("no-content", f"{self.address}: {first_line(error)}") from error
-        if data.startswith(b"\x1f\x8b"):
-            # No encoding takes four times as much as UTF-8.
-            most = 4 * max(self.size_bytes, 10_000)
-            unpacker = zlib.decompressobj(31)
-            try:
-                data = unpacker.decompress(data, most)
-            except zlib.error as error:
-                raise UnreadableError("damaged", first_line(error)) from error
-            if not unpacker.eof:
-                raise UnreadableError("damaged", f"cut short, or over {most:,} bytes; {self.size_bytes:,} stated")
-        try:
-            return data if self.encoding.upper() in ("", "UTF-8") else data.decode(self.encoding).encode()
-        except (LookupError, UnicodeError):
-            return data
+    stamp: str
 
 
-def fetched(files: Iterable[SourceFile | Refused]) -> Iterator[SourceFile | Refused]:
-    """The same in the same order; what is only named is fetched for some files ahead.
+def open_filesystem(address: str, options: Mapping[str, str]) -> tuple[Any, str]:
+    """The fsspec filesystem of an address, and the path there.
 
     Raises:
-        CodecriaError: the store cannot be reached: that is no fault of the file's.
+        CodecriaError: fsspec or its part for this sort of address is missing, or there is no such sort.
     """
-    ahead: deque[tuple[SourceFile | Refused, Future[bytes] | None]] = deque()
-    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
-        for file in chain(files, repeat(None)):
-            if isinstance(file, SourceFile) and isinstance(file.read, Named) and file.size_bytes <= _MOST_AHEAD_BYTES:
-                early = pool.submit(file.read)
-                ahead.append((replace(file, read=early.result), early))
-            elif file is not None:
-                ahead.append((file, None))
-            elif not ahead:
-                return
-            if len(ahead) > _FETCHED_AHEAD or file is None:
-                first, early = ahead.popleft()
-                yield first
-                if early and not isinstance(error := early.exception(), UnreadableError | None):
-                    mend = "check the network and the credentials; run again, and it goes on from here"
-                    raise CodecriaError(f"cannot fetch: {first_line(error)}", where=first.path, mend=mend) from error
+    mend = "pip install 'codecria[remote]', and the package it names"
+    try:
+        from fsspec.core import url_to_fs
+
+        return url_to_fs(address, **options)
+    except ImportError as error:
+        raise CodecriaError(f"this address cannot be read: {error}", where=address, mend=mend) from error
+    except ValueError as error:
+        mend = "check how it begins"
+        raise CodecriaError(f"this address cannot be read: {error}", where=address, mend=mend) from error
+
+
+def open_table(address: str, options: Mapping[str, str], file: str) -> BinaryIO:
+    """A file of those listed at `address`. Links are followed: the hub's cache keeps its files behind them."""
+    if "://" in address:
+        return open_filesystem(address, options)[0].open(file, "rb")
+    return open_regular(file, follow_links=True)
+
+
+def list_tables(address: str, options: Mapping[str, str]) -> list[Table]:
+    """The tables of a folder or a glob, or the one that is named, in name order.
+
+    Raises:
+        CodecriaError: the address does not answer, or there are none.
+    """
+    try:
+        tables = list(_remote(address, options) if "://" in address else _local(address))
+    except CodecriaError:
+        raise
+    except Exception as error:  # each of fsspec's parts has errors of its own
+        mend = "check the address and the options"
+        raise CodecriaError(f"cannot be listed: {error}", where=address, mend=mend) from error
+    if not tables:
+        raise CodecriaError("no tables there", where=address, mend=f"they end in one of {', '.join(ENDINGS)}")
+    return tables
+
+
+def _local(address: str) -> Iterator[Table]:
+    path = Path(address).expanduser()
+    named = [path] if path.is_file() else map(Path, glob(str(path), recursive=True))  # noqa: PTH207 (Path wants a folder)
+    found = path.rglob("*") if path.is_dir() else named
+    for file in sorted(found):
+        if file.name.endswith(ENDINGS) and file.is_file():
+            state = file.stat()
+            below = str(file.relative_to(path)) if path.is_dir() else file.name
+            yield Table(str(file), printable(below), state.st_size, str(state.st_mtime_ns))
+
+
+def _remote(address: str, options: Mapping[str, str]) -> Iterator[Table]:
+    filesystem, path = open_filesystem(address, options)
+    found = filesystem.glob(path) if any(mark in path for mark in "*?[") else filesystem.find(path)
+    for file in sorted(found):
+        if file.endswith(ENDINGS):
+            below = file.removeprefix(path).strip("/") if file != path else file.rpartition("/")[2]
+            yield Table(file, printable(below), filesystem.size(file) or 0, str(filesystem.ukey(file)))
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether it is the table's fault, not the disk's or the network's."""
+    return not isinstance(error, OSError) or (error.errno is None and type(error) is OSError)
+
+
+def look_into(file: BinaryIO, table: Table) -> tuple[frozenset[str], list[tuple[int, int, int]]]:
+    """Names of the columns, those of rows listed in a row (`files`) too; and the parts: begin, end, bytes.
+
+    A part of Parquet is row groups of 64 MB together, or one that is larger; of JSONL a range of 64 MB, which has
+    the lines that begin in it; a compressed file is one part.
+    """
+    if table.path.endswith(".parquet"):
+        metadata = pq.ParquetFile(file).metadata
+        paths = [metadata.schema.column(n).path.split(".") for n in range(metadata.num_columns)]
+        names = {path[0] for path in paths} | {path[3] for path in paths if path[0] == "files" and len(path) > 3}
+        return frozenset(names), list(
+            _runs([metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)])
+        )
+    names = set[str]()
+    for _, row in islice(_json_rows(file, table.path, 0, sys.maxsize), 100):  # what is null may be left out of some
+        if isinstance(row, dict):
+            below = row.get("files")
+            names.update(row, *(each for each in (below if isinstance(below, list) else ()) if isinstance(each, dict)))
+    if not table.path.endswith(".jsonl"):
+        return frozenset(names), [(0, sys.maxsize, table.size_bytes)]
+    ends = [*range(PART_BYTES, table.size_bytes, PART_BYTES), table.size_bytes]
+    return frozenset(names), [(begin, end, end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def _runs(sizes: list[int]) -> Iterator[tuple[int, int, int]]:
+    begin = run_bytes = 0
+    for n, size_bytes in enumerate(sizes):
+        if n > begin and run_bytes + size_bytes > PART_BYTES:
+            yield begin, n, run_bytes
+            begin, run_bytes = n, 0
+        run_bytes += size_bytes
+    if sizes:
+        yield begin, len(sizes), run_bytes
+
+
+def rows(file: BinaryIO, path: str, begin: int, end: int, columns: set[str]) -> Iterator[tuple[int, Row | str]]:
+    """Rows of a part, or what is wrong with one, each with its number (Parquet) or its first byte (JSONL).
+
+    Text of a Parquet file comes as bytes, its times as seconds since 1970. `columns` may name some that are not there.
+
+    Raises:
+        OSError, EOFError, ValueError, ArrowException: `BROKEN`.
+    """
+    if not path.endswith(".parquet"):
+        yield from _json_rows(file, path, begin, end)
+        return
+    # Without these two each column of a row group is read whole.
+    buffers: dict[str, Any] = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
+    parquet = pq.ParquetFile(file, coerce_int96_timestamp_unit="us", **buffers)
+    number = sum(parquet.metadata.row_group(n).num_rows for n in range(begin))
+    names = [name for name in parquet.schema_arrow.names if name in columns]
+    groups = list(range(begin, end))
+    for batch in parquet.iter_batches(_ROWS, row_groups=groups, columns=names, use_threads=False):
+        for values in zip(*(_plain(column).to_pylist() for column in batch.columns), strict=True):
+            yield number, dict(zip(batch.schema.names, values, strict=True))
+            number += 1
+
+
+def _plain(column: Any) -> Any:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return column.cast(pa.large_binary())  # whatever the bytes are, they are the examiner's to judge
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("s", column.type.tz), safe=False).cast(pa.int64())
+    return column
+
+
+def _json_rows(file: BinaryIO, path: str, begin: int, end: int) -> Iterator[tuple[int, Row | str]]:
+    if path.endswith(".gz"):
+        file = cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
+    elif path.endswith(".zst"):
+        file = cast("BinaryIO", pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
+    for at, line in lines(cast("BinaryIO", io.BufferedReader(cast("Any", file), _BUFFER_BYTES)), begin, end):
+        if line is None:
+            yield at, f"a line of more than {LINE_BYTES:,} bytes at byte {at:,}"
+        elif line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            yield at, cast("Row", row) if isinstance(row, dict) else f"no JSON object at byte {at:,}"
+
+
+def lines(file: BinaryIO, begin: int, end: int) -> Iterator[tuple[int, bytes | None]]:
+    """The lines that begin in a range of bytes, each with its place; None for one of more than 64 MB."""
+    at = begin
+    if begin:
+        file.seek(begin - 1)
+        at += _pass_line(file) - 1
+    while at < end and (line := file.readline(LINE_BYTES)):
+        is_whole = len(line) < LINE_BYTES or line.endswith(b"\n")
+        yield at, line if is_whole else None
+        at += len(line) + (0 if is_whole else _pass_line(file))
+
+
+def _pass_line(file: BinaryIO) -> int:
+    """How many bytes there were to the end of the line."""
+    passed = 0
+    while piece := file.readline(LINE_BYTES):
+        passed += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return passed
+
+
+def fetch(template: str, options: Mapping[str, str], blob_id: str, encoding: str) -> bytes:
+    """A content by its hash, unpacked, in UTF-8 where its encoding is known.
+
+    Raises:
+        UnreadableError: "unreachable", "too-long", "damaged".
+    """
+    if not re.fullmatch(r"[\w-]+", blob_id):  # it becomes part of an address
+        raise UnreadableError("unreachable", f"{blob_id[:80]} is no hash of a content")
+    address = template.replace("{blob_id}", blob_id)
+    try:
+        path = open_filesystem(address, options)[1] if "://" in address else address
+        with open_table(address, options, path) as file:
+            data = file.read(_CONTENT_BYTES)
+    except Exception as error:  # each of fsspec's parts has errors of its own
+        raise UnreadableError("unreachable", f"{address}: {said(error)}") from error
+    if data.startswith(b"\x1f\x8b"):
+        unpacker = zlib.decompressobj(31)
+        try:
+            data = unpacker.decompress(data, _CONTENT_BYTES)
+        except zlib.error as error:
+            raise UnreadableError("damaged", f"{address}: {said(error)}") from error
+        if not unpacker.eof and len(data) < _CONTENT_BYTES:
+            raise UnreadableError("damaged", f"{address}: the end is missing")
+    if len(data) >= _CONTENT_BYTES:
+        raise UnreadableError("too-long", f"{address}: at least {_CONTENT_BYTES:,} bytes")
+    try:
+        return data.decode(encoding).encode() if encoding else data
+    except (LookupError, ValueError):
+        return data  # the examiner finds out
+
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What is made of each item, in order, by eight threads that are at most eight items ahead."""
+    pool, waiting = ThreadPoolExecutor(_THREADS), deque[Future[R]]()
+    failed: Exception | None = None
+    try:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > _THREADS:
+                    yield waiting.popleft().result()
+        except (OSError, UnreadableError) as error:
+            failed = error  # what came before it is good
+        while waiting:
+            yield waiting.popleft().result()
+        if failed is not None:
+            raise failed
+    finally:
+        pool.shutdown(cancel_futures=True)
