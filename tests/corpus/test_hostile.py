@@ -11,13 +11,13 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from codecria.corpus.sources.table import TableRecipe
 
 from codecria.corpus.build import CorpusRecipe, HeldOutRecipe, build_corpus
 from codecria.corpus.manifest import SPLITS
 from codecria.corpus.sources.archive import ArchiveRecipe
 from codecria.corpus.sources.folder import FolderRecipe
 from codecria.corpus.sources.git import GitRecipe
+from codecria.corpus.sources.table import TableRecipe
 from codecria.corpus.store import iterate_documents, iterate_ledger
 
 

@@ -25,7 +25,7 @@ _ESCAPE = re.compile(
 _COMMENT = re.compile(r'(?<!\\)((?:\\\\)*)\\["#].*')
 _ARGUMENT = re.compile(r'"((?:[^"]|"")*)"?|((?:\\.|[^ \t])+)')
 _CONDITION = re.compile(
-    r"(!?)[ \t]*(?:([no](?![^ \t\\])|\\n[(\[]\.g\]?|[1-9])|[dcrm][ \t]+\S+|'[^']*'[^']*'|(?:(?!\\\{)\S)+)"
+    r"(!?)[ \t]*(?:([no](?![^ \t\\])|\\n[(\[]\.g\]?|[1-9])|[dcrm][ \t]+\S+|'([^']*)'([^']*)'|(?:(?!\\\{)\S)+)"
     r"(?=[ \t]|\\\{|$)[ \t]*"
 )
 _GLUE = re.compile(" ?\x1e[ \n]?")
@@ -163,7 +163,8 @@ class _ManPage:
         """`.if`, `.ie` and `.el`: pass over what does not hold."""
         holds = not self._else.pop() if name == "el" and self._else else False
         if name != "el" and (found := _CONDITION.match(rest)):
-            holds, rest = (found[2] is not None) != bool(found[1]), rest[found.end() :]
+            equal = found[3] is not None and self._plain(found[3]) == self._plain(found[4])
+            holds, rest = (equal or found[2] is not None) != bool(found[1]), rest[found.end() :]
         if name == "ie":
             self._else.append(holds)
         if holds:
@@ -199,11 +200,12 @@ class _ManPage:
                 self._break(tight=True)
 
     def _request(self, name: str, rest: str) -> None:
-        raw = [quoted.replace('""', '"') or bare for quoted, bare in _ARGUMENT.findall(rest)]
-        first = raw[0] if raw else ""
         if name in ("if", "ie", "el"):
             self._branch(name, rest)
-        elif name in ("de", "de1", "am", "ig"):
+            return
+        raw = [quoted.replace('""', '"') or bare for quoted, bare in _ARGUMENT.findall(rest)]
+        first = raw[0] if raw else ""
+        if name in ("de", "de1", "am", "ig"):
             body = self._until("." + (raw[1] if len(raw) > 1 and name != "ig" else ".")[:2])
             before = self._macros.get(first, []) if name == "am" else []
             self._macros[first or " "] = [*before, *body][:_MOST_BODY]
