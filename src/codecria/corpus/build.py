@@ -116,6 +116,7 @@ class _Build:
     sources: list[Source]
     old: Manifest | None
     seconds: dict[str, float] = field(default_factory=dict[str, float])
+    work: Path = field(init=False)
 
     def run(self) -> Manifest:
         started_s = time.monotonic()

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_folder
 from codecria.common.random import digest, draw_uniform
 from codecria.corpus.document import KINDS, Document
@@ -216,6 +217,8 @@ class _PartWriter:
             for examined in self._maker.examiner(file):
                 found = True
                 self._take(file, examined, draw)
+        except CodecriaError:
+            raise  # the build cannot go on: a network is gone, a disk is full
         except Exception as error:
             self._drop(
                 LedgerRow("failed", f"{type(error).__name__}: {error}", "code", file.origin, file.path, file.size_bytes)

@@ -20,7 +20,7 @@ from codecria.corpus.recipe import CorpusRecipe
 from codecria.corpus.sources import table_rows
 from codecria.corpus.sources.source import Refused, SourceFile, UnreadableError
 from codecria.corpus.sources.table import TableRecipe
-from codecria.corpus.sources.table_rows import in_order, lines
+from codecria.corpus.sources.table_rows import fetch, in_order, lines
 
 BLOB = "0123456789abcdef" * 2 + "0123456"
 V1 = {
@@ -192,6 +192,18 @@ def test_contents_are_fetched_by_hash_in_order(memory, tmp_path):
         assert raised.value.reason == reason
     (tmp_path / f"{0:040x}").write_bytes(b"unpacked")
     assert entries(path, content=f"{tmp_path}/{{blob_id}}")[0].read() == b"unpacked"
+
+
+def test_a_network_that_is_gone_stops_the_build(monkeypatch):
+    def gone(*_):
+        raise ConnectionError("network is unreachable")
+
+    waited = []
+    monkeypatch.setattr("codecria.corpus.sources.table_rows.open_table", gone)
+    monkeypatch.setattr("codecria.corpus.sources.table_rows.time.sleep", waited.append)
+    with pytest.raises(CodecriaError, match=r"cannot be fetched: .*unreachable; when the network is back"):
+        fetch("memory://content/{blob_id}", {}, "ab", "")
+    assert waited == [1.0, 4.0]
 
 
 def test_what_came_before_a_failure_is_kept():

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import time
 import zlib
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -232,17 +233,28 @@ def fetch(template: str, options: Mapping[str, str], blob_id: str, encoding: str
     """A content by its hash, unpacked, in UTF-8 where its encoding is known.
 
     Raises:
-        UnreadableError: "unreachable", "too-long", "damaged".
+        UnreadableError: this content is "unreachable" (there is none), "too-long" or "damaged".
+        CodecriaError: contents cannot be fetched at all, after three tries: the build stops, and goes on later.
     """
     if not re.fullmatch(r"[\w-]+", blob_id):  # it becomes part of an address
         raise UnreadableError("unreachable", f"{blob_id[:80]} is no hash of a content")
     address = template.replace("{blob_id}", blob_id)
-    try:
-        path = open_filesystem(address, options)[1] if "://" in address else address
-        with open_table(address, options, path) as file:
-            data = file.read(_CONTENT_BYTES)
-    except Exception as error:  # each of fsspec's parts has errors of its own
-        raise UnreadableError("unreachable", f"{address}: {said(error)}") from error
+    data = b""
+    for wait_s in (1.0, 4.0, None):
+        try:
+            path = open_filesystem(address, options)[1] if "://" in address else address
+            with open_table(address, options, path) as file:
+                data = file.read(_CONTENT_BYTES)
+            break
+        except CodecriaError:
+            raise
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise UnreadableError("unreachable", f"{address}: {said(error)}") from error
+        except Exception as error:  # each of fsspec's parts has errors of its own
+            if wait_s is None:
+                mend = "when the network is back, give the same command: the build goes on from here"
+                raise CodecriaError(f"contents cannot be fetched: {said(error)}", where=address, mend=mend) from error
+            time.sleep(wait_s)
     if data.startswith(b"\x1f\x8b"):
         unpacker = zlib.decompressobj(31)
         try:
