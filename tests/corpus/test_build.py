@@ -483,6 +483,8 @@ def test_recipes_are_read_from_yaml(tmp_path):
     assert isinstance(recipe.sources[1], PythonEnvironmentRecipe)
     assert recipe.near_duplicates.threshold == 0.8
     assert CorpusRecipe.model_validate(json.loads(recipe.model_dump_json())) == recipe
+    assert load_recipe(CorpusRecipe, file, ["runner=ray"]).runner == RunnerRecipe(type="ray")
+    assert load_recipe(CorpusRecipe, file, ["runner=ray"]).identity() == load_recipe(CorpusRecipe, file).identity()
     with pytest.raises(CodecriaError, match="did you mean 'permissive_only'"):
         load_recipe(CorpusRecipe, file, ["permissive=false"])
     file.write_text("sources:\n- type: folder\n  paht: x\n")

@@ -36,3 +36,7 @@ def test_the_smallest_draws_are_kept_and_come_back(tmp_path):
     assert [row["path"] for row in read_samples(tmp_path / "samples.parquet")] == ["2.py", "3.py"]
     Samples(2).write(tmp_path / "empty.parquet")
     assert read_samples(tmp_path / "empty.parquet") == []
+
+
+def test_the_same_file_from_two_sources_is_one_sample():
+    assert len(offered([(0.5, "binary", 1), (0.5, "binary", 1)]).rows()) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from codecria.common.recipe import Recipe
 from codecria.corpus.decontaminate import DecontaminationRecipe
@@ -62,6 +62,12 @@ class CorpusRecipe(Recipe):
     dropped_samples: int = Field(default=50, ge=0, description="dropped texts kept for each reason, to look at")
     seed: int = 0
     runner: RunnerRecipe = RunnerRecipe()
+    """Where the work is done; a name alone (`runner: ray`) takes the rest as it is by default."""
+
+    @field_validator("runner", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
 
     def identity(self) -> dict[str, Any]:
         """Everything that shapes the result: all but where the work is done."""

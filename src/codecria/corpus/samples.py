@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,6 +30,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _MOST_CHARACTERS = 20_000
+_Key = tuple[float, str, str, str]
 
 
 class Samples:
@@ -38,7 +38,7 @@ class Samples:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._kept: dict[str, list[tuple[float, str, str, dict[str, Any]]]] = {}
+        self._kept: dict[str, dict[_Key, dict[str, Any]]] = {}
 
     def offer(
         self, draw: float, reason: str, detail: str, origin: str, path: str, text: str, hit: Hit | None = None
@@ -62,19 +62,17 @@ class Samples:
             self._keep(row)
 
     def _keep(self, row: dict[str, Any]) -> None:
-        kept = self._kept.setdefault(row["reason"], [])
-        # The heap's first is the largest draw: negated. Origin and path settle equal draws.
-        item = (-row["draw"], row["origin"], row["path"], row)
-        if len(kept) < self._most:
-            heapq.heappush(kept, item)
-        elif kept and item[:3] > kept[0][:3]:
-            heapq.heapreplace(kept, item)
+        kept = self._kept.setdefault(row["reason"], {})
+        kept[row["draw"], row["origin"], row["path"], row["text"]] = row
+        if len(kept) > 2 * self._most:
+            self._kept[row["reason"]] = dict(self._smallest(kept))
+
+    def _smallest(self, kept: dict[_Key, dict[str, Any]]) -> list[tuple[_Key, dict[str, Any]]]:
+        return sorted(kept.items(), key=lambda item: item[0])[: self._most]
 
     def rows(self) -> list[dict[str, Any]]:
         """What is kept, by reason, then by draw."""
-        return [
-            item[3] for reason in sorted(self._kept) for item in sorted(self._kept[reason], key=lambda one: -one[0])
-        ]
+        return [row for reason in sorted(self._kept) for _, row in self._smallest(self._kept[reason])]
 
     def write(self, path: Path) -> None:
         """Write what is kept; a file without rows where there is nothing."""
