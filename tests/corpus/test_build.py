@@ -158,7 +158,7 @@ def test_a_ray_worker_killed_in_mid_run_changes_no_byte(projects, tmp_path):
 
 
 def test_caps_take_a_keyed_sample(projects, tmp_path):
-    caps = {"code": 300_000, "code-related": 20_000}
+    caps = {"code": 300_000, "code-related": 20_000, "natural": 0}
     one = build_corpus(recipe_of(projects, max_bytes=caps), tmp_path / "one")
     assert 200_000 < one.splits["train"].by_kind["code"].size_bytes <= 300_000
     assert one.splits["train"].by_kind["code-related"].size_bytes <= 20_000
@@ -166,7 +166,9 @@ def test_caps_take_a_keyed_sample(projects, tmp_path):
     assert one.splits["held_out"].total.documents > 0
     two = build_corpus(recipe_of(projects, max_bytes=caps, runner=RunnerRecipe(workers=2)), tmp_path / "two")
     assert one == two
-    small = build_corpus(recipe_of(projects, max_bytes={"code": 30_000, "code-related": 2_000}), tmp_path / "small")
+    small = build_corpus(
+        recipe_of(projects, max_bytes={"code": 30_000, "code-related": 2_000, "natural": 0}), tmp_path / "small"
+    )
     assert small.seen.documents < one.seen.documents / 2
     few, many = (list(iterate_documents(tmp_path / name)) for name in ("small", "one"))
     held_out = one.splits["held_out"].by_package
@@ -406,6 +408,88 @@ def test_a_corpus_is_added_to(projects, tmp_path):
     assert build_corpus(first, folder) == new
     assert bytes_of(folder) == again
     assert second != more
+
+
+def stopped_at(monkeypatch, name, recipe, folder, **how):
+    """A build that ends, as by a kill, where the function of that name is called."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"codecria.corpus.build.{name}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build_corpus(recipe, folder, **how)
+
+
+def test_what_a_stopped_replacement_left_is_not_appended(projects, tmp_path, monkeypatch):
+    one, two = recipe_of(projects / "json"), recipe_of(projects / "email")
+    folder = tmp_path / "corpus"
+    build_corpus(one, folder)
+    before = {file: data for file, data in bytes_of(folder).items() if file != "manifest.json"}
+    stopped_at(monkeypatch, "write_ledger", two, folder, replace=True)
+    assert verify_corpus(folder).recipe == one.identity()
+    build_corpus(two, folder, append=True)
+    verify_corpus(folder)
+    assert bytes_of(folder).items() >= before.items()
+
+
+def test_a_kill_in_the_last_steps_leaves_a_corpus_and_no_half_parts(projects, tmp_path):
+    recipe, folder = recipe_of(projects / "json"), tmp_path / "corpus"
+    build_corpus(recipe, folder)
+    whole = bytes_of(folder)
+    (tmp_path / ".corpus.build").mkdir()
+    folder.rename(tmp_path / ".corpus.build/replaced")  # killed between the two renames
+    build_corpus(recipe, folder)
+    assert bytes_of(folder) == whole
+    (tmp_path / ".corpus.trash/parts/r0-000000").mkdir(parents=True)  # killed while clearing up
+    build_corpus(recipe, folder, replace=True)
+    assert bytes_of(folder) == whole
+    assert [file.name for file in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_a_copy_of_a_near_copy_is_a_copy_of_what_is_kept(projects, tmp_path):
+    code = (projects / "json/src/json/decoder.py").read_text()
+    other = code.replace("JSONDecodeError", "NotJson", 1)
+    for name, text in {"a.py": code, "deep/b.py": other, "deeper/still/c.py": other}.items():
+        (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "s" / name).write_text(text)
+    recipe = CorpusRecipe(
+        sources=[FolderRecipe(path=str(tmp_path / "s"), licence="MIT", docstrings=False)],
+        held_out=HeldOutRecipe(share=0),
+    )
+    manifest = build_corpus(recipe, tmp_path / "corpus")
+    assert {row["kept_path"] for row in iterate_ledger(tmp_path / "corpus")} == {"a.py"}
+    assert manifest.duplicates.near_copies.documents == 2
+    assert manifest.duplicates.exact_copies.documents == 0
+
+
+def test_what_is_added_is_compared_behind_its_licence_too(projects, tmp_path):
+    notice = "".join(f"# {line} Licensed under the MIT license.\n" for line in range(25))
+    code = (projects / "json/src/json/scanner.py").read_text()
+    for name, text in {"one": code, "two": code.replace("memo", "cache", 1)}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scanner.py").write_text(notice + text)
+    recipes = [
+        CorpusRecipe(
+            sources=[FolderRecipe(path=str(tmp_path / name), docstrings=False)], held_out=HeldOutRecipe(share=0)
+        )
+        for name in ("one", "two")
+    ]
+    build_corpus(recipes[0], tmp_path / "corpus")
+    assert build_corpus(recipes[1], tmp_path / "corpus", append=True).duplicates.near_copies.documents == 1
+
+
+def test_joined_documents_are_nothing_to_compare_with(projects, tmp_path):
+    joined = recipe_of(projects / "json", order="repository", join_characters=60_000, held_out=HeldOutRecipe(share=0))
+    build_corpus(joined, tmp_path / "corpus")
+    with pytest.raises(CodecriaError, match="holds joined documents"):
+        build_corpus(recipe_of(projects / "email"), tmp_path / "corpus", append=True)
+
+
+def test_repository_order_still_cuts_shards(projects, tmp_path):
+    recipe = recipe_of(*sorted(projects.iterdir()), order="repository", shard_bytes=20_000)
+    assert len(build_corpus(recipe, tmp_path / "corpus").shards) > 4
 
 
 def test_an_earlier_corpus_is_compared_with_and_not_copied(projects, tmp_path):

@@ -67,23 +67,41 @@ def build_corpus(recipe: CorpusRecipe, folder: Path, *, replace: bool = False, a
             no document is left (it names the filters that took them).
     """
     with alone(folder):
+        _recover(folder)
         sources: list[Source] = [source.open() for source in recipe.sources]
-        old = _present(folder)
-        if old is not None and not replace:
+        old = _present(folder, replace)
+        if old is not None:
             if recipe.identity() in (old.recipe, *old.appended):
                 return _nothing_to_do(folder, old, sources)
             if not append:
                 raise _other_recipe(recipe, old, folder)
-        return _Build(recipe, folder, sources, None if replace else old).run()
+        return _Build(recipe, folder, sources, old).run()
 
 
-def _present(folder: Path) -> Manifest | None:
-    """The manifest of the corpus in a folder; None where the folder is absent or empty."""
+def _work(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.build"
+
+
+def _trash(folder: Path) -> Path:
+    return folder.parent / f".{folder.name}.trash"
+
+
+def _recover(folder: Path) -> None:
+    """Finish what a kill interrupted in the last steps of a build: a replacement, or clearing up."""
+    shutil.rmtree(_trash(folder), ignore_errors=True)
+    replaced = _work(folder) / "replaced"
+    if replaced.exists() and not folder.exists():
+        replaced.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _present(folder: Path, replace: bool) -> Manifest | None:
+    """The manifest of the corpus in a folder; None where the folder is absent or empty, or is to be replaced."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
     if not (folder / MANIFEST).is_file():
         raise CodecriaError("is not empty and holds no corpus", where=folder, mend="name a new folder for the corpus")
-    return read_manifest(folder)
+    return None if replace else read_manifest(folder)
 
 
 def _nothing_to_do(folder: Path, manifest: Manifest, sources: list[Source]) -> Manifest:
@@ -120,7 +138,7 @@ class _Build:
 
     def run(self) -> Manifest:
         started_s = time.monotonic()
-        self.work = self.folder.parent / f".{self.folder.name}.build"
+        self.work = _work(self.folder)
         for inside in ("parts", "shards", "notes"):
             (self.work / inside).mkdir(parents=True, exist_ok=True)
         examiner = Examiner(self.recipe)
@@ -216,6 +234,8 @@ class _Build:
         """New files get their names before the manifest that tells of them: a kill leaves the old corpus or the new."""
         out = self.work / "shards"
         wanted = {shard.name for shard in manifest.shards} | set(manifest.ledgers) | set(manifest.samples)
+        if self.old is not None:
+            wanted -= {shard.name for shard in self.old.shards} | set(self.old.ledgers) | set(self.old.samples)
         for file in out.iterdir():
             if file.name not in wanted:
                 file.unlink()  # left by a build with another recipe
@@ -235,4 +255,6 @@ class _Build:
             write_atomic(self.folder / MANIFEST, text)
             write_atomic(self.folder / TIMINGS, timings)
         sync_folder(self.folder.parent)
-        shutil.rmtree(self.work)
+        # Renamed before it is removed: half a part would be taken for a whole one by the next build.
+        self.work.rename(_trash(self.folder))
+        shutil.rmtree(_trash(self.folder), ignore_errors=True)

@@ -74,6 +74,11 @@ def find_copies(census: Census, taken: Mask, held: Mask, recipe: CorpusRecipe) -
     counts: dict[str, int] = {}
     if recipe.near_duplicates.enabled:
         counts = _near_copies(census, searched, recipe, kept_for, similarity)
+    # What an exact copy was kept for may be a near copy itself: then both are copies of the third.
+    chained = np.flatnonzero((exact >= 0) & (kept_for[exact] >= 0))
+    similarity[chained] = similarity[exact[chained]]
+    kept_for[chained] = kept_for[exact[chained]]
+    exact[chained] = -1
     dropped = kept_for >= 0
     near = dropped & (exact < 0)
     across = dropped & held & ~held[kept_for]

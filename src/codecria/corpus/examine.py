@@ -132,8 +132,8 @@ class Examiner:
         clean = redact(text, self._recipe.redact)
         if clean.text != text:
             text, data = clean.text, clean.text.encode()
-        compared = behind_licence(text) if kind == "code" else text
-        shingles = shingle_hashes(data if compared is text else compared)
+        what = compared(text, kind)
+        shingles = shingle_hashes(data if what is text else what)
         if hit := self._decontaminator.find(text, shingles):
             dropped = Dropped("contaminated", f"{hit.piece} ({hit.how}, {hit.share:.0%} of it)")
             return Examined(kind, path, file.size_bytes, dropped=dropped, text=text, hit=hit)
@@ -153,6 +153,11 @@ class Examiner:
 
     def _without_text(self, file: SourceFile, dropped: Dropped) -> Examined:
         return Examined(file.kind or "code", file.path, file.size_bytes, dropped=dropped)
+
+
+def compared(text: str, kind: Kind) -> str:
+    """What of a text is compared with others: code behind its licence notice."""
+    return behind_licence(text) if kind == "code" else text
 
 
 def _dotted(path: str) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from codecria.corpus.sources.source import Source, Unit
 
 _FIRST_SHARE = 3.0
+_LEAST_SHARE = 1e-4
 """A sampled build first reads this many times its caps: filters and other kinds of file take their part."""
 
 
@@ -100,10 +101,13 @@ class TakeIn:
         """Make all parts, and choose."""
         caps = self.recipe.max_bytes
         earlier = list(self._round("e", self._earlier_units(), None, Take())) if self.old or self.recipe.earlier else []
-        share = min(1.0, _FIRST_SHARE * sum(caps.values()) / max(self.listing.size_bytes, 1)) if caps else 1.0
+        share = 1.0
+        if caps.keys() >= set(KINDS):  # a kind without a cap is taken whole
+            share = min(1.0, max(_LEAST_SHARE, _FIRST_SHARE * sum(caps.values()) / max(self.listing.size_bytes, 1)))
         parts = [*earlier, *self._round("r0", self._units(), self.examiner, Take(0.0, share))]
         census = take_census(parts, len(earlier))
-        held_out = choose_held_out(census, self.recipe.held_out, self.recipe.seed, self._kept_out())
+        trained = frozenset(self.old.splits["train"].by_package) if self.old else frozenset[str]()
+        held_out = choose_held_out(census, self.recipe.held_out, self.recipe.seed, self._kept_out(), trained)
         number = 0
         while share < 1.0 and (more := self._missing(census, held_out)) > 1.0:
             number += 1
@@ -149,9 +153,7 @@ class TakeIn:
         found = np.bincount(census.index["kind"][train], sizes, minlength=len(KINDS)).tolist()
         more = 1.0
         for kind, size in zip(KINDS, found, strict=True):
-            cap = self.recipe.max_bytes.get(kind)
-            if cap is None and size:
-                return float("inf")  # a kind without a cap is taken whole
-            if cap is not None and size < cap:
+            cap = self.recipe.max_bytes[kind]
+            if size < cap:
                 more = max(more, min(1.3 * cap / max(size, 1), 8.0))
         return more

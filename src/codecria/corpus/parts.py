@@ -27,6 +27,7 @@ from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_folder
 from codecria.common.random import digest, draw_uniform
 from codecria.corpus.document import KINDS, Document
+from codecria.corpus.examine import compared
 from codecria.corpus.licence import is_permissive
 from codecria.corpus.near_duplicates import band_keys
 from codecria.corpus.samples import Samples
@@ -60,7 +61,7 @@ INDEX = np.dtype(
 )
 Index = npt.NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when the same input would give other parts."""
 
 
@@ -200,29 +201,30 @@ class _PartWriter:
                     self._drop(LedgerRow(file.reason, file.detail, "code", file.origin, file.path, file.size_bytes))
                 elif isinstance(file, EarlierFile):
                     one = file.document
-                    self._accept(file, one, file.size_bytes, shingle_hashes(one.text), draw)
+                    self._accept(file, one, file.size_bytes, shingle_hashes(compared(one.text, one.kind)), draw)
                 else:
                     self._examine(file, draw)
-        except UnreadableError as error:
-            self._failed(unit, error.reason, error.detail)
-        except OSError as error:
-            self._failed(unit, "unreadable", (error.strerror or str(error)).lower())
+        except (UnreadableError, OSError) as error:
+            # A sample reads the unit once a round, and this is one line of the ledger.
+            if take.low == 0 and take.packages is None:
+                self._failed(unit, error)
         self._finish()
 
     def _examine(self, file: SourceFile, draw: float) -> None:
         """Judge one file. An error of ours must not end a run of days: it is a line of the ledger, with its name."""
         assert self._maker.examiner is not None
-        found = False
         try:
-            for examined in self._maker.examiner(file):
-                found = True
-                self._take(file, examined, draw)
-        except CodecriaError:
-            raise  # the build cannot go on: a network is gone, a disk is full
+            found = list(self._maker.examiner(file))
+        except (CodecriaError, MemoryError):
+            raise  # the build cannot go on
         except Exception as error:
-            self._drop(
-                LedgerRow("failed", f"{type(error).__name__}: {error}", "code", file.origin, file.path, file.size_bytes)
+            row = LedgerRow(
+                "failed", f"{type(error).__name__}: {error}", "code", file.origin, file.path, file.size_bytes
             )
+            self._drop(row)
+            return
+        for examined in found:
+            self._take(file, examined, draw)
         self._facts.passed_by += not found
 
     def _take(self, file: SourceFile, examined: Examined, draw: float) -> None:
@@ -264,7 +266,11 @@ class _PartWriter:
         self._facts.documents += 1
         self._facts.text_bytes += size_bytes
 
-    def _failed(self, unit: Unit, reason: str, detail: str) -> None:
+    def _failed(self, unit: Unit, error: UnreadableError | OSError) -> None:
+        if isinstance(error, UnreadableError):
+            reason, detail = error.reason, error.detail
+        else:
+            reason, detail = "unreadable", (error.strerror or str(error)).lower()
         self._drop(LedgerRow(reason, detail, "code", unit.name, ".", unit.size_bytes))
 
     def _drop(self, row: LedgerRow) -> None:

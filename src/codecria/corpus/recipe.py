@@ -53,8 +53,9 @@ class CorpusRecipe(Recipe):
     held_out: HeldOutRecipe = HeldOutRecipe()
     earlier: tuple[str, ...] = ()
     """Corpora built before: what resembles one of their documents is dropped here."""
-    max_bytes: dict[Kind, int] = Field(default_factory=dict[Kind, int])
-    """Most bytes of training text of each kind, before near-duplicates are dropped: a keyed sample."""
+    max_bytes: dict[Kind, Annotated[int, Field(ge=0)]] = Field(default_factory=dict[Kind, int])
+    """Most bytes of training text of each kind, before near-duplicates are dropped: a keyed sample. A kind that is not
+    named is taken whole, so everything is read; where all three are (0 takes none), only a sample is read."""
     order: Literal["source", "repository"] = "source"
     """`repository` places what a file imports before it, inside each package."""
     join_characters: int | None = Field(default=None, ge=1_000, description="with order: repository, longest document")

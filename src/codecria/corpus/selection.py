@@ -100,7 +100,11 @@ class HeldOut:
 
 
 def choose_held_out(
-    census: Census, recipe: HeldOutRecipe, seed: int, kept_out: frozenset[str] = frozenset()
+    census: Census,
+    recipe: HeldOutRecipe,
+    seed: int,
+    kept_out: frozenset[str] = frozenset(),
+    trained: frozenset[str] = frozenset(),
 ) -> HeldOut:
     """Draw the packages to hold out: those with the smallest keyed draws among packages that hold code.
 
@@ -111,7 +115,8 @@ def choose_held_out(
         census: all documents, or an even sample of them.
         recipe: how much is held out.
         seed: of the draw.
-        kept_out: packages an earlier corpus held out: they stay so.
+        kept_out: packages that the corpus which is added to holds out: they stay so.
+        trained: packages it trains on: they are not drawn.
     """
     code = ~census.fixed & (census.index["kind"] == KINDS.index("code"))
     sizes = np.bincount(census.index["package"][code], census.index["size_bytes"][code], minlength=len(census.packages))
@@ -122,7 +127,11 @@ def choose_held_out(
     limit = recipe.max_package_share * sizes.sum()
     named = frozenset(recipe.names) | kept_out
     eligible = sorted(
-        (census.packages[number] for number in holding if sizes[number] <= limit),
+        (
+            census.packages[number]
+            for number in holding
+            if sizes[number] <= limit and census.packages[number] not in trained
+        ),
         key=lambda name: (draw_bits("held-out package", seed, name), name),
     )
     packages = named | frozenset([name for name in eligible if name not in named][:count])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,14 +73,16 @@ def plan_shards(census: Census, kept: Mask, split: Split, first: int, recipe: Co
             continue
         sizes = census.index["size_bytes"][start:stop][places].tolist()
         packages = census.index["package"][start:stop][places].tolist()
-        cut.rows.append((str(part.folder), []))
-        last = packages[0]
+        last, rows = None, None
         for row, size, package in zip(places.tolist(), sizes, packages, strict=True):
             whole = recipe.order == "source" or package != last
             if cut.size_bytes >= recipe.shard_bytes and whole:
                 finish()
-                cut.rows.append((str(part.folder), []))
-            cut.rows[-1][1].append(row)
+                rows = None
+            if rows is None:
+                rows = list[int]()
+                cut.rows.append((str(part.folder), rows))
+            rows.append(row)
             cut.size_bytes += size
             last = package
     finish()
@@ -122,8 +125,9 @@ class WriteShard:
             written = Written.model_validate_json(note.read_text())
             if written.key == key:
                 return written
+        note.unlink(missing_ok=True)  # it would vouch for what another recipe is about to write
         tally = Tally()
-        writer = ShardWriter(self.notes / f"{plan.name}.part")
+        writer = ShardWriter(self.notes / f"{plan.name}.{os.getpid()}.part")
         for document, package in self._documents(plan):
             writer.add(document, document.size_bytes)
             tally.add(document, package, document.size_bytes)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codecria.common.errors import CodecriaError
 from codecria.corpus.document import Document
 from codecria.corpus.manifest import read_manifest
 from codecria.corpus.store import read_rows
@@ -61,5 +62,9 @@ class EarlierShard:
 def earlier_units(folders: Iterable[Path]) -> Iterator[EarlierShard]:
     """The shards of finished corpora."""
     for folder in folders:
-        for shard in read_manifest(folder).shards:
+        manifest = read_manifest(folder)
+        if any(recipe.get("join_characters") for recipe in (manifest.recipe, *manifest.appended)):
+            what = "holds joined documents, which resemble none of the files they are made of"
+            raise CodecriaError(what, where=folder, mend="compare with a corpus built without join_characters")
+        for shard in manifest.shards:
             yield EarlierShard(str(folder / shard.name), shard.sha256, shard.text_bytes, shard.split == "held_out")
