@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -58,3 +59,13 @@ def _download(requirement: str, folder: Path) -> Path:
         reason = (result.stderr.strip().splitlines() or ["no wheel came"])[-1]
         pytest.skip(f"{requirement} cannot be fetched from PyPI: {reason}")
     return wheels[0]
+
+
+@pytest.fixture(scope="session")
+def published_data() -> Path:
+    """Evaluation data that is not part of the project: $CODECRIA_EVALUATION_DATA, else a folder beside the checkout."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("CODECRIA_EVALUATION_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip("no published evaluation data: set CODECRIA_EVALUATION_DATA to a folder like ../shared/data")
+    return folder

@@ -1,7 +1,5 @@
 import gzip
 import json
-import os
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,16 +13,6 @@ from codecria.corpus.shingles import shingle_hashes
 
 PROBLEMS = read_problems()
 WORDS = " ".join(f"Write a function number {n} that adds" for n in range(10))
-
-
-@pytest.fixture(scope="module")
-def published_data() -> Path:
-    """Evaluation data that is not part of the project: $CODECRIA_EVALUATION_DATA, else a folder beside the checkout."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("CODECRIA_EVALUATION_DATA", beside))
-    if not folder.is_dir():
-        pytest.skip("no published evaluation data: set CODECRIA_EVALUATION_DATA to a folder like ../shared/data")
-    return folder
 
 
 def opened(*files, **settings):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +11,8 @@ from codecria.model.transformer import Transformer
 from codecria.tokenizer.sentinels import add_sentinels
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from codecria.infill.layout import Sentinels
     from codecria.tokenizer.tokenizer import Tokenizer
 
@@ -20,16 +20,6 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session")
-def published_data() -> Path:
-    """Evaluation data that is not part of the project: $CODECRIA_EVALUATION_DATA, else a folder beside the checkout."""
-    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = Path(os.environ.get("CODECRIA_EVALUATION_DATA", beside))
-    if not folder.is_dir():
-        pytest.skip("no published evaluation data: set CODECRIA_EVALUATION_DATA to a folder like ../shared/data")
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -40,16 +40,20 @@ _STYLE: dict[Any, Any] = {
 
 
 def render_page(room: str, template: str, **values: Any) -> str:
-    """A template of a room ("codecria.corpus", "page.html") as HTML, with `style` for its style sheet.
+    """A template of a room ("codecria.corpus", "page.html") as HTML.
+
+    It has `style`, its style sheet, and the macro `counts` for tables of documents and bytes (`counts.html`).
 
     Every text is escaped; what is to stand as it is must come as `Markup`.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    style = Markup(resources.files("codecria.common").joinpath("page.css").read_text(encoding="utf-8"))
+    common = resources.files("codecria.common")
+    style = Markup(common.joinpath("page.css").read_text(encoding="utf-8"))
     source = resources.files(room).joinpath(template).read_text(encoding="utf-8")
-    return environment.from_string(source).render(style=style, **values)
+    macros = common.joinpath("counts.html").read_text(encoding="utf-8")
+    return environment.from_string(macros + source).render(style=style, **values)
 
 
 def themed(salt: str) -> AbstractContextManager[None]:

@@ -44,7 +44,6 @@ def search_documents(folder: Path, text: str | None = None, path: str | None = N
         text: any text, line ends too.
         path: a pattern with `*` and `?`; without them it may stand anywhere in "origin/path".
     """
-    pattern = None if path is None else path if any(mark in path for mark in "*?[") else f"*{path}*"
     for shard in read_manifest(folder).shards:
         with pq.ParquetFile(folder / shard.name) as file:
             for batch in file.iter_batches(batch_size=1_024, columns=_COLUMNS, use_threads=False):
@@ -52,9 +51,15 @@ def search_documents(folder: Path, text: str | None = None, path: str | None = N
                 if text is not None:
                     found = batch.filter(pc.match_substring(batch["text"], text, ignore_case=True))  # pyright: ignore[reportAttributeAccessIssue]
                 for row in found.to_pylist():
-                    place = f"{row['origin']}/{row['path']}"
-                    if pattern is None or fnmatch.fnmatch(place, pattern):
+                    if _fits(row, path):
                         yield _match(shard.split, row, text)
+
+
+def _fits(row: dict[str, Any], path: str | None) -> bool:
+    if path is None:
+        return True
+    pattern = path if any(mark in path for mark in "*?[") else f"*{path}*"
+    return fnmatch.fnmatch(f"{row['origin']}/{row['path']}", pattern)
 
 
 def _match(split: Split, row: dict[str, Any], text: str | None) -> Match:
@@ -68,10 +73,8 @@ def _match(split: Split, row: dict[str, Any], text: str | None) -> Match:
 
 def search_ledger(folder: Path, reason: str | None = None, path: str | None = None) -> Iterator[dict[str, Any]]:
     """Ledger rows of a reason, whose origin and path fit a pattern as in `search_documents`."""
-    pattern = None if path is None else path if any(mark in path for mark in "*?[") else f"*{path}*"
     for row in iterate_ledger(folder):
-        fits = pattern is None or fnmatch.fnmatch(f"{row['origin']}/{row['path']}", pattern)
-        if fits and (reason is None or row["reason"] == reason):
+        if _fits(row, path) and (reason is None or row["reason"] == reason):
             yield row
 
 
