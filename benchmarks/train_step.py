@@ -24,9 +24,10 @@ from codecria.batches.loader import Sequence
 from codecria.checkpoint.convert import convert
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.model.precision import compute_dtype
-from codecria.training.loop import take_step
 from codecria.training.optimiser import FasterRows, make_optimiser
+from codecria.training.parallel import World
 from codecria.training.recipe import TrainRecipe
+from codecria.training.step import take_gradient, take_step
 
 
 def main() -> None:
@@ -47,8 +48,9 @@ def main() -> None:
         weights = (np.random.default_rng(0).random(sum(lengths)) < share).astype(np.float32)
         weights[np.cumsum([0, *lengths[:-1]])] = 0.0
         ids = np.concatenate([np.array(each) for each in documents])
-        row = Sequence(ids, weights, np.zeros(len(ids), dtype=bool), lengths, "code", 0, {})
-        take_step(model, optimiser, FasterRows([], 0, 1.0), [row], recipe, 1e-6)
+        row = Sequence(ids, weights, np.zeros(len(ids), dtype=np.uint8), lengths, "code", 0, {})
+        take_gradient(model, list(model.parameters()), [row], recipe, World(torch.device("cpu")), ["code"])
+        take_step(optimiser, FasterRows([], 0, 1.0), 1e-6)
         return len(ids)
 
     with tempfile.TemporaryDirectory() as folder:

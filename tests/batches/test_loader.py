@@ -72,7 +72,7 @@ def test_sequences_fit_and_add_up(made):
     loader = sequences(made)
     for n in range(30):
         row = loader.sequence(n)
-        assert len(row.ids) == len(row.weights) == len(row.middles) == sum(row.lengths) <= RECIPE.sequence_tokens
+        assert len(row.ids) == len(row.weights) == len(row.kinds) == sum(row.lengths) <= RECIPE.sequence_tokens
         starts = np.cumsum([0, *row.lengths[:-1]])
         assert (row.weights[starts] == 0).all()
 

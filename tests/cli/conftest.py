@@ -3,7 +3,6 @@ import sys
 import pytest
 
 from codecria.cli import main as entry
-from codecria.tokenizer.sentinels import add_sentinels
 from tests.tiny import write_tiny_checkpoint
 
 
@@ -37,14 +36,11 @@ def plain_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def infill_model(plain_model, tmp_path_factory):
     """The same with markers, their rows untrained."""
-    from codecria.checkpoint.huggingface import save_huggingface
-    from codecria.checkpoint.open import load_model, open_checkpoint
-    from codecria.checkpoint.source import Description
-    from codecria.training.start import grow_vocabulary
+    from codecria.training.recipe import TrainRecipe
+    from codecria.training.start import save_start
 
     folder = tmp_path_factory.mktemp("infill") / "model"
-    parent = open_checkpoint(plain_model)
-    tokenizer, _ = add_sentinels(parent.tokenizer)
-    model = grow_vocabulary(load_model(parent), parent.tokenizer.vocab_size, tokenizer.vocab_size, seed=0)
-    save_huggingface(folder, model, Description(model.config, tokenizer, parent.hf_config, parent.generation_config))
+    recipe = TrainRecipe(model=str(plain_model), corpus="", steps=1, sequences_per_step=1, export_precision="fp32")
+    recipe = recipe.model_copy(update={"batches": recipe.batches.model_copy(update={"sequence_tokens": 64})})
+    save_start(recipe, folder)
     return folder

@@ -12,14 +12,15 @@ import yaml
 from codecria.batches.loader import Sequences
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
-from codecria.training.loop import take_step, train
+from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
-from codecria.training.optimiser import FasterRows, make_optimiser
+from codecria.training.parallel import World
 from codecria.training.recipe import TrainRecipe
-from codecria.training.start import start_model
+from codecria.training.start import begin
 from codecria.training.state import saved_states
+from codecria.training.step import take_gradient
 
-EXACT = ("step", "loss", "middle_loss", "gradient_norm", "tokens", "learning_rate", "forms")
+EXACT = ("step", "loss", "loss_by_kind", "loss_by_source", "gradient_norm", "tokens", "learning_rate", "forms")
 
 
 def figures(folder):
@@ -139,7 +140,7 @@ def test_accumulation_does_not_change_the_gradient(recipe_values, tiny):
         recipe = TrainRecipe.model_validate(
             recipe_values | {"sequences_per_step": 4, "sequences_per_micro_batch": micro}
         )
-        start = start_model(recipe, torch.device("cpu"))
+        start = begin(recipe)
         folder = tiny / "prepared"
         from codecria.batches.prepare import prepare
 
@@ -147,8 +148,10 @@ def test_accumulation_does_not_change_the_gradient(recipe_values, tiny):
         loader = Sequences(folder, start.tokenizer, start.sentinels, recipe.batches, 0)
         rows = [loader.sequence(n) for n in range(4)]
         assert len({float(row.weights.sum()) for row in rows}) > 1
-        optimiser = make_optimiser(start.model, recipe.optimiser)
-        figures = take_step(start.model, optimiser, FasterRows([], 0, 1.0), rows, recipe, 1e-4)
+        model = start.model(torch.device("cpu"))
+        figures = take_gradient(
+            model, list(model.parameters()), rows, recipe, World(torch.device("cpu")), loader.sources
+        )
         norms.append((figures.loss, figures.gradient_norm))
     for loss, norm in norms[1:]:
         assert loss == pytest.approx(norms[0][0], rel=1e-5)

@@ -2,33 +2,28 @@ import torch
 
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.training.loop import train
-from codecria.training.lora import add_lora, plain_weights
+from codecria.training.lora import plain_weights
 from codecria.training.metrics import read_metrics
-from codecria.training.recipe import LoraRecipe, TrainRecipe
-from codecria.training.start import start_model
+from codecria.training.recipe import TrainRecipe
+from codecria.training.start import begin
 from codecria.training.state import trainable
 
 
 def test_adapters_begin_at_zero_and_merge_exactly(recipe_values):
-    recipe = TrainRecipe.model_validate(recipe_values)
-    start = start_model(recipe, torch.device("cpu"))
+    plain_start = begin(TrainRecipe.model_validate(recipe_values))
+    start = begin(TrainRecipe.model_validate(recipe_values | {"lora": {"rank": 4}}))
+    device = torch.device("cpu")
+    plain, model = plain_start.model(device), start.model(device)
     ids = torch.randint(0, 600, (1, 40))
-    before = start.model(ids)
-    weights = {name: each.clone() for name, each in start.model.state_dict().items()}
-    add_lora(start.model, LoraRecipe(rank=4), start.new_rows, seed=0)
-    assert torch.equal(start.model(ids), before)
-    assert {name.rsplit(".", 1)[1] for name in trainable(start.model)} == {"lora_down", "lora_up", "rows"}
+    assert torch.equal(model(ids), plain(ids))
+    assert {name.rsplit(".", 1)[1] for name in trainable(model)} == {"lora_down", "lora_up", "rows"}
     with torch.no_grad():
-        for parameter in trainable(start.model).values():
+        for parameter in trainable(model).values():
             parameter += 0.05
-    merged = plain_weights(start.model)
-    assert set(merged) == set(weights)
-    adapted = start.model(ids)
-    plain = load_model(start.parent)
-    from codecria.training.start import grow_vocabulary
-
-    plain = grow_vocabulary(plain, start.parent.tokenizer.vocab_size, start.model.config.vocab_size, 0)
-    plain.load_state_dict(merged)
+    weights = dict(plain_weights(model))
+    assert set(weights) == set(plain.state_dict())
+    adapted = model(ids)
+    plain.load_state_dict(weights)
     torch.testing.assert_close(plain(ids), adapted, atol=1e-4, rtol=1e-4)
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from codecria.training.recipe import TrainRecipe
-from codecria.training.start import add_rows, start_model
+from codecria.training.start import add_rows, begin
 
 
 def test_new_rows_differ_from_one_another_and_lie_among_the_old():
@@ -18,8 +18,8 @@ def test_new_rows_differ_from_one_another_and_lie_among_the_old():
 
 
 def test_a_start_has_markers_the_parent_lacks(recipe_values):
-    start = start_model(TrainRecipe.model_validate(recipe_values), torch.device("cpu"))
+    start = begin(TrainRecipe.model_validate(recipe_values))
     assert start.new_rows == 16
     assert start.sentinels is not None
-    assert start.model.config.vocab_size == start.tokenizer.vocab_size == len(start.model.head_weight)
+    assert start.config.vocab_size == start.tokenizer.vocab_size == len(start.model(torch.device("cpu")).head_weight)
     assert start.sentinels.prefix == start.parent.config.vocab_size

@@ -16,12 +16,18 @@ from codecria.batches.prepare import INNER, WHOLE, open_sources
 from codecria.batches.recipe import SLOT_MARGIN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from codecria.batches.infilling import Rendered
     from codecria.batches.recipe import BatchRecipe
     from codecria.infill.layout import Sentinels
     from codecria.tokenizer.tokenizer import Tokenizer
+
+
+KINDS_OF_TOKENS = ("plain", "context", "psm", "spm")
+"""What a token is as a target: of a piece left to right, of an infilled piece outside its middle, of a middle (its end
+marker included) in PSM or in SPM order."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Sequence:
     Attributes:
         ids: int64 [L], L at most the recipe's sequence length; nothing is padded here.
         weights: float32 [L]: loss weight of each id as a target; 0 at the start of each document.
-        middles: bool [L]: which ids belong to an infilled middle, its end marker included.
+        kinds: uint8 [L]: each id's index in `KINDS_OF_TOKENS`.
         lengths: number of ids of each packed document.
         source: kind of the documents (`code`), or kind and language (`code/Python`).
         epoch: how often the source had been gone through before.
@@ -40,7 +46,7 @@ class Sequence:
 
     ids: np.ndarray
     weights: np.ndarray
-    middles: np.ndarray
+    kinds: np.ndarray
     lengths: list[int]
     source: str
     epoch: int
@@ -72,6 +78,11 @@ class Sequences:
         names = [source.name for source in self._sources]
         self._mixture = Mixture(weights, [len(source) for source in self._sources], names, seed)
 
+    @property
+    def sources(self) -> list[str]:
+        """Names of the sources, in a fixed order."""
+        return [source.name for source in self._sources]
+
     def sequence(self, n: int) -> Sequence:
         """Sequence number `n`, n ≥ 0; there is no last one, epochs follow one another."""
         place = self._mixture.place(n)
@@ -79,7 +90,7 @@ class Sequences:
         members = source.members[source.bounds[place.row] : source.bounds[place.row + 1]]
         ids: list[int] = []
         weights: list[np.ndarray] = []
-        middles: list[np.ndarray] = []
+        kinds: list[np.ndarray] = []
         lengths: list[int] = []
         forms: dict[str, int] = {}
         for row, start, stop, tokens, kind in source.pieces[members].tolist():
@@ -97,28 +108,45 @@ class Sequences:
             )
             ids += rendered.ids
             weights.append(rendered.weights)
-            middles.append(np.arange(len(rendered.ids)) >= rendered.middle_start)
+            kinds.append(_kinds(rendered))
             lengths.append(len(rendered.ids))
             forms[rendered.form] = forms.get(rendered.form, 0) + 1
         return Sequence(
             ids=np.array(ids, dtype=np.int64),
             weights=np.concatenate(weights),
-            middles=np.concatenate(middles),
+            kinds=np.concatenate(kinds),
             lengths=lengths,
             source=source.name,
             epoch=place.epoch,
             forms=forms,
         )
 
-    def run(self, first: int, last: int, ahead: int = 8) -> Iterator[Sequence]:
-        """Sequences first … last - 1 in order, the next `ahead` of them made in a background thread meanwhile."""
+    def run(self, numbers: Iterable[int], workers: int = 0, ahead: int = 8) -> Iterator[Sequence]:
+        """The sequences of these numbers, in their order, made ahead meanwhile.
+
+        Args:
+            numbers: which, in which order.
+            workers: processes that make them; 0 is a thread. The sequences do not depend on it.
+            ahead: how many are made before they are asked for, a worker.
+        """
+        del workers
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sequences") as pool:
             pending: deque[Future[Sequence]] = deque()
-            upcoming = iter(range(first, last))
-            for _ in range(first, last):
+            upcoming = iter(numbers)
+            while True:
                 while len(pending) < ahead and (n := next(upcoming, None)) is not None:
                     pending.append(pool.submit(self.sequence, n))
+                if not pending:
+                    return
                 yield pending.popleft().result()
+
+
+def _kinds(rendered: Rendered) -> np.ndarray:
+    infilled = rendered.form in KINDS_OF_TOKENS[2:]
+    kinds = np.full(len(rendered.ids), KINDS_OF_TOKENS.index("context" if infilled else "plain"), dtype=np.uint8)
+    if infilled:
+        kinds[rendered.middle_start :] = KINDS_OF_TOKENS.index(rendered.form)
+    return kinds
 
 
 def document_end_ids(tokenizer: Tokenizer) -> list[int]:

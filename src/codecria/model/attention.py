@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codecria.model.documents import causal_attention
 from codecria.model.rotary import apply_rotary
 
 if TYPE_CHECKING:
     from codecria.model.config import ModelConfig
+    from codecria.model.documents import PackedAttention
 
 
 class KeyValueCache(Protocol):
@@ -37,14 +39,11 @@ class AttentionPlan:
 
     cos_B1LK: Tensor
     sin_B1LK: Tensor
-    documents: list[list[int]] | None = None
-    """For each row, the lengths of the packed documents in it; they do not see one another."""
+    packed: PackedAttention | None = None
+    """How documents packed in one row attend, each only to itself; None where there is one sequence a row."""
     cache: KeyValueCache | None = None
     mask_B1QS: Tensor | None = None
     """Added to the scores of the cached slots, from `grouped_mask`."""
-
-
-_SHORT_DOCUMENT = 1024
 
 
 def grouped_mask(mask_B1LS: Tensor | None, groups: int, dtype: torch.dtype) -> Tensor | None:
@@ -79,8 +78,8 @@ class Attention(nn.Module):
         """What turned queries take from turned keys and values, heads side by side: [B, L, H · K]."""
         if plan.cache is not None:
             k_BGLK, v_BGLK = plan.cache.update(self.layer, k_BGLK, v_BGLK)
-        if plan.documents is not None:
-            y_BHLK = self._attend_documents(q_BHLK, k_BGLK, v_BGLK, plan.documents)
+        if plan.packed is not None:
+            y_BHLK = plan.packed(q_BHLK, k_BGLK, v_BGLK)
         elif plan.cache is not None and (plan.mask_B1QS is not None or q_BHLK.shape[2] == 1):
             y_BHLK = self._attend_cached(q_BHLK, k_BGLK, v_BGLK, plan.mask_B1QS)
         else:
@@ -91,10 +90,7 @@ class Attention(nn.Module):
         return x_BLD.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def _attend(self, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor) -> Tensor:
-        # Repeating the groups costs less than the grouped kernel, which on a CPU falls back to plain matrix products.
-        k_BHLK = k_BGLK.repeat_interleave(self.groups, dim=1)
-        v_BHLK = v_BGLK.repeat_interleave(self.groups, dim=1)
-        return F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, is_causal=True)
+        return causal_attention(q_BHLK, k_BGLK, v_BGLK)
 
     def _attend_cached(self, q_BHLK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask_B1QS: Tensor | None) -> Tensor:
         # The heads that share keys become queries of one head (Q = groups · L), so that no key is copied.
@@ -102,30 +98,3 @@ class Attention(nn.Module):
         q_BGQK = q_BHLK.reshape(rows, -1, self.groups * tokens, width)
         y_BGQK = F.scaled_dot_product_attention(q_BGQK, k_BGSK, v_BGSK, attn_mask=mask_B1QS)
         return y_BGQK.reshape(rows, heads, tokens, width)
-
-    def _attend_documents(self, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, documents: list[list[int]]) -> Tensor:
-        rows: list[Tensor] = []
-        for row, lengths in enumerate(documents):
-            pieces = zip(
-                q_BHLK[row : row + 1].split(lengths, dim=2),
-                k_BGLK[row : row + 1].split(lengths, dim=2),
-                v_BGLK[row : row + 1].split(lengths, dim=2),
-                strict=True,
-            )
-            rows.append(torch.cat([self._attend_document(q, k, v) for q, k, v in pieces], dim=2))
-        return torch.cat(rows, dim=0)
-
-    def _attend_document(self, q_1HLK: Tensor, k_1GLK: Tensor, v_1GLK: Tensor) -> Tensor:
-        """One document. Short ones in bfloat16 on a CPU go through plain products: 3 times as fast at 400 tokens.
-
-        The fused kernel there computes in float32; the plain one rounds the scores to bfloat16, as eager attention
-        does everywhere.
-        """
-        tokens = q_1HLK.shape[2]
-        if q_1HLK.dtype != torch.bfloat16 or q_1HLK.device.type != "cpu" or tokens > _SHORT_DOCUMENT:
-            return self._attend(q_1HLK, k_1GLK, v_1GLK)
-        k_HLK = k_1GLK[0].repeat_interleave(self.groups, dim=0)
-        v_HLK = v_1GLK[0].repeat_interleave(self.groups, dim=0)
-        future_LL = torch.full((tokens, tokens), -torch.inf, dtype=q_1HLK.dtype).triu_(1)
-        scores_HLL = torch.baddbmm(future_LL, q_1HLK[0], k_HLK.transpose(1, 2), alpha=self.head_dim**-0.5)
-        return torch.bmm(scores_HLL.softmax(dim=-1), v_HLK)[None]

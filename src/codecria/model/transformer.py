@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codecria.model.attention import Attention, AttentionPlan, KeyValueCache, grouped_mask
+from codecria.model.documents import document_attention
+from codecria.model.loss import weighted_cross_entropy
 from codecria.model.rotary import rotary_frequencies, rotary_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from codecria.model.config import ModelConfig
+    from codecria.model.documents import PackedAttention
 
 
 class RMSNorm(nn.Module):
@@ -105,6 +108,7 @@ class Transformer(nn.Module):
         *,
         positions_BL: Tensor | None = None,
         documents: list[list[int]] | None = None,
+        packed: PackedAttention | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         """Hidden states after the final norm, [B, L, D]; `logits` turns them into scores.
@@ -114,6 +118,8 @@ class Transformer(nn.Module):
             positions_BL: each token's position; by default 0, 1, 2 … in each row, and from 0 in each document.
             documents: for each row the lengths of the documents packed in it (their sum is L); a document sees
                 only itself.
+            packed: how packed documents attend, where `documents` alone does not say it: a mask made before, or
+                tokens that lie on several ranks. `positions_BL` must then be given.
             cache: keys and values of earlier tokens; `positions_BL` must then be given.
         """
         if positions_BL is None:
@@ -123,10 +129,46 @@ class Transformer(nn.Module):
         x_BLD = self.model.embed_tokens(ids_BL)
         groups = self.config.num_heads // self.config.num_kv_heads
         mask = None if cache is None else grouped_mask(cache.mask(positions_BL), groups, x_BLD.dtype)
-        plan = AttentionPlan(cos, sin, documents, cache, mask)
+        if packed is None and documents is not None:
+            packed = document_attention(documents, ids_BL.device)
+        plan = AttentionPlan(cos, sin, packed, cache, mask)
         for block in self.model.layers:
             x_BLD = self.run_block(block, x_BLD, plan)  # pyright: ignore[reportArgumentType]
         return self.model.norm(x_BLD)
+
+    def loss(
+        self,
+        ids_BL: Tensor,
+        targets_BL: Tensor,
+        weights_BL: Tensor,
+        *,
+        positions_BL: Tensor | None = None,
+        documents: list[list[int]] | None = None,
+        packed: PackedAttention | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Summed weighted cross-entropy, and each target's own loss; logits exist for a chunk of tokens at a time.
+
+        It runs under the model's own hooks, so that a sharded table is whole while the head is computed.
+
+        Args:
+            ids_BL: token ids.
+            targets_BL: int64, the id that follows each token.
+            weights_BL: float32, the loss weight of each target; those of weight 0 need no logits.
+            positions_BL: see `forward`.
+            documents: see `forward`.
+            packed: see `forward`.
+
+        Returns:
+            The sum over targets of weight · (-log p), a scalar; and -log p of the targets whose weight is not 0, in
+            their order, float32 in nats, without gradient.
+        """
+        hidden_BLD = self(ids_BL, positions_BL=positions_BL, documents=documents, packed=packed)
+        return self.score(hidden_BLD.flatten(0, 1), targets_BL.flatten(), weights_BL.flatten())
+
+    def score(self, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's part of `loss`."""
+        chosen = weights_N.nonzero().squeeze(1)
+        return weighted_cross_entropy(hidden_ND[chosen], self.head_weight, targets_N[chosen], weights_N[chosen])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores over the vocabulary in float32: [..., D] in, [..., V] out."""

@@ -2,7 +2,7 @@
 
 A run folder holds `recipe.yaml`, `prepared/` (packed corpus), `metrics.jsonl`, `state/` (what a killed run resumes
 from) and, once done, `checkpoint/` (a Hugging Face folder with `lineage.json`). Killed at any moment and started
-again with the same recipe, a run gives the same losses: on the same machine and thread count, to the bit.
+again with the same recipe, a run gives the same losses: on the same machine, ranks and thread count, to the bit.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ import json
 import platform
 import shutil
 import time
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 
 from codecria.batches.loader import Sequences
@@ -28,20 +26,21 @@ from codecria.common.files import write_atomic
 from codecria.common.progress import progress_bar
 from codecria.common.recipe import load_recipe
 from codecria.corpus.store import read_manifest
-from codecria.model.loss import weighted_cross_entropy
-from codecria.model.precision import compute_dtype, pick_device
-from codecria.training.lora import add_lora, plain_weights
+from codecria.training.lora import plain_weights, row_tables
 from codecria.training.metrics import MetricsFile
 from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser
+from codecria.training.parallel import make_model, open_world
 from codecria.training.recipe import TrainRecipe
-from codecria.training.start import Start, description, row_tables, start_model
-from codecria.training.state import Counter, load_state, save_state, saved_states
+from codecria.training.start import begin
+from codecria.training.state import Counter, States
+from codecria.training.step import take_gradient, take_step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from codecria.batches.loader import Sequence as Row
     from codecria.model.transformer import Transformer
+    from codecria.training.parallel import World
+    from codecria.training.start import Start
 
 
 class Probe(Protocol):
@@ -55,18 +54,6 @@ class Probe(Protocol):
     def __call__(self, model: Transformer, step: int) -> Mapping[str, float]:
         """Figures by name; they are written to the metrics under those names."""
         ...
-
-
-@dataclass
-class StepFigures:
-    """What one step measured. Losses are nats a target token, means over the step."""
-
-    loss: float
-    middle_loss: float | None
-    gradient_norm: float
-    target_weight: float
-    tokens: int
-    forms: dict[str, int]
 
 
 def train(recipe: TrainRecipe, folder: Path, probes: Sequence[Probe] = ()) -> Path:
@@ -84,175 +71,140 @@ def train(recipe: TrainRecipe, folder: Path, probes: Sequence[Probe] = ()) -> Pa
         CodecriaError: the folder holds a run of another recipe, the parent cannot be loaded, the corpus is empty,
             or the loss is no number.
     """
-    _claim(folder, recipe)
     checkpoint = folder / "checkpoint"
-    if (checkpoint / "lineage.json").exists():
-        return checkpoint
-    device = pick_device(recipe.device)
-    start = start_model(recipe, device)
-    model = start.model.train()
-    prepare(Path(recipe.corpus), start.tokenizer, recipe.batches, folder / "prepared", recipe.seed)
-    sequences = Sequences(folder / "prepared", start.tokenizer, start.sentinels, recipe.batches, recipe.seed)
-    if recipe.lora is not None:
-        add_lora(model, recipe.lora, start.new_rows, recipe.seed)
-    optimiser = make_optimiser(model, recipe.optimiser)
-    counter = Counter()
-    if states := saved_states(folder / "state"):
-        counter = load_state(states[-1], model, optimiser)
-    metrics = MetricsFile(folder / "metrics.jsonl", counter.step)
-    with contextlib.closing(metrics):
-        _run(recipe, folder, start, optimiser, sequences, counter, metrics, probes)
-    save_huggingface(
-        checkpoint,
-        plain_weights(model).items(),
-        description(start),
-        dtype=torch.bfloat16 if recipe.export_precision == "bf16" else torch.float32,
-        lineage=_lineage(recipe, start, counter),
-    )
-    shutil.rmtree(folder / "state", ignore_errors=True)
+    with open_world(recipe.parallel, recipe.device) as world:
+        if world.first:
+            _claim(folder, recipe)
+        world.barrier()
+        if (checkpoint / "lineage.json").exists():
+            return checkpoint
+        Run(recipe, folder, world, probes).go()
     return checkpoint
 
 
-def _run(
-    recipe: TrainRecipe,
-    folder: Path,
-    start: Start,
-    optimiser: torch.optim.Optimizer,
-    sequences: Sequences,
-    counter: Counter,
-    metrics: MetricsFile,
-    probes: Sequence[Probe],
-) -> None:
-    model = start.model
-    rows = [] if recipe.lora is not None else row_tables(model)
-    faster = FasterRows(rows, start.new_rows, recipe.optimiser.new_rows_factor)
-    stream = sequences.run(counter.sequence, recipe.steps * recipe.sequences_per_step)
-    if counter.step == 0:
-        _probe(probes, model, 0, metrics, force=True)
-    with progress_bar("train", total=recipe.steps, unit="steps", start=counter.step) as bar:
-        while counter.step < recipe.steps:
-            began_s = time.monotonic()
-            batch = [next(stream) for _ in range(recipe.sequences_per_step)]
-            rate = learning_rate(counter.step, recipe.steps, recipe.optimiser)
-            figures = take_step(model, optimiser, faster, batch, recipe, rate)
-            counter.step += 1
-            counter.sequence += len(batch)
-            counter.tokens += figures.tokens
-            took_s = time.monotonic() - began_s
-            metrics.write(
-                step=counter.step,
-                tokens=counter.tokens,
-                loss=figures.loss,
-                middle_loss=figures.middle_loss,
-                gradient_norm=figures.gradient_norm,
-                learning_rate=rate,
-                target_weight=figures.target_weight,
-                tokens_per_s=round(figures.tokens / took_s, 1),
-                forms=figures.forms,
-            )
-            bar.advance(1, note=f"loss {figures.loss:.3f} · {figures.tokens / took_s:.0f} tokens/s")
-            last = counter.step == recipe.steps
-            _probe(probes, model, counter.step, metrics, force=last)
-            if not last and counter.step % recipe.checkpoint_every_steps == 0:
-                save_state(folder / "state", model, optimiser, counter, recipe.keep_states)
+class Run:
+    """A stage under way on this rank."""
 
+    def __init__(self, recipe: TrainRecipe, folder: Path, world: World, probes: Sequence[Probe]) -> None:
+        self.recipe, self.folder, self.world, self.probes = recipe, folder, world, probes
+        self.start = begin(recipe)
+        _check_share(recipe, world)
+        prepared = folder / "prepared"
+        if world.first:
+            prepare(Path(recipe.corpus), self.start.tokenizer, recipe.batches, prepared, recipe.seed)
+        world.barrier()
+        self.sequences = Sequences(prepared, self.start.tokenizer, self.start.sentinels, recipe.batches, recipe.seed)
+        self.model = make_model(self.start, recipe, world).train()
+        self.optimiser = make_optimiser(self.model, recipe.optimiser)
+        rows = [] if recipe.lora is not None else row_tables(self.model)
+        self.faster = FasterRows(rows, self.start.new_rows, recipe.optimiser.new_rows_factor)
+        self.states = States(folder / "state", recipe, world)
+        self.counter = Counter()
 
-def take_step(
-    model: Transformer,
-    optimiser: torch.optim.Optimizer,
-    faster: FasterRows,
-    batch: list[Row],
-    recipe: TrainRecipe,
-    rate: float,
-) -> StepFigures:
-    """One optimiser step over a batch of sequences, in micro-batches.
+    def go(self) -> None:
+        """Train to the last step and write the checkpoint."""
+        self.counter = self.states.resume(self.model, self.optimiser)
+        self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.counter.step)
+        with contextlib.closing(self.metrics):
+            self._steps()
+        self.export(self.folder / "checkpoint")
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
 
-    The gradient is that of the summed loss divided by the batch's whole target weight (law 5), so it does not depend
-    on how the batch was cut into micro-batches.
-
-    Raises:
-        CodecriaError: the loss or the gradient is not finite; the state on disk stays as it was.
-    """
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    weight = float(sum(float(row.weights.sum()) for row in batch))
-    loss = middle_loss = middle_weight = 0.0
-    for first in range(0, len(batch), recipe.sequences_per_micro_batch):
-        rows = batch[first : first + recipe.sequences_per_micro_batch]
-        total, middle, middles = _forward(model, rows, recipe)
-        (total / max(weight, 1.0)).backward()
-        loss += total.item()
-        middle_loss += middle
-        middle_weight += middles
-    parameters = [each for group in optimiser.param_groups for each in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.optimiser.clip_norm).item()
-    if not np.isfinite(loss) or not np.isfinite(norm):
-        raise CodecriaError(
-            f"the loss is {loss} and the gradient's norm {norm}",
-            where="training",
-            mend="lower optimiser.peak_rate; the last saved state is whole",
+    def export(self, folder: Path) -> None:
+        """Write the model as it is now as a checkpoint folder."""
+        save_huggingface(
+            folder,
+            plain_weights(self.model),
+            self.start.description,
+            dtype=torch.bfloat16 if self.recipe.export_precision == "bf16" else torch.float32,
+            lineage=lineage(self.recipe, self.start, self.counter),
         )
-    faster.before_step()
-    optimiser.step()
-    faster.after_step()
-    optimiser.zero_grad(set_to_none=True)
-    forms: dict[str, int] = {}
-    for row in batch:
-        for form, count in row.forms.items():
-            forms[form] = forms.get(form, 0) + count
-    return StepFigures(
-        loss=loss / max(weight, 1.0),
-        middle_loss=middle_loss / middle_weight if middle_weight else None,
-        gradient_norm=norm,
-        target_weight=weight,
-        tokens=sum(len(row.ids) for row in batch),
-        forms=forms,
-    )
+
+    def _steps(self) -> None:
+        recipe, counter = self.recipe, self.counter
+        share = recipe.sequences_per_step // self.world.data_ranks
+        stream = self.sequences.run(self._numbers(), recipe.loader_workers)
+        if counter.step == 0:
+            self._probe(force=True)
+        with progress_bar("train", total=recipe.steps, unit="steps", start=counter.step) as bar:
+            while counter.step < recipe.steps:
+                began_s = time.monotonic()
+                batch = [next(stream) for _ in range(share)]
+                rate = learning_rate(counter.step, recipe.steps, recipe.optimiser)
+                parameters = [each for group in self.optimiser.param_groups for each in group["params"]]
+                figures = take_gradient(self.model, parameters, batch, recipe, self.world, self.sequences.sources)
+                if not figures.finite:
+                    raise CodecriaError(
+                        f"the loss is {figures.loss} and the gradient's norm {figures.gradient_norm}",
+                        where="training",
+                        mend="lower optimiser.peak_rate; the last saved state is whole",
+                    )
+                take_step(self.optimiser, self.faster, rate)
+                counter.step += 1
+                counter.sequence += recipe.sequences_per_step
+                counter.tokens += figures.tokens
+                took_s = time.monotonic() - began_s
+                self.metrics.write(
+                    step=counter.step,
+                    tokens=counter.tokens,
+                    loss=figures.loss,
+                    loss_by_kind=figures.loss_by_kind,
+                    loss_by_source=figures.loss_by_source,
+                    gradient_norm=figures.gradient_norm,
+                    learning_rate=rate,
+                    target_weight=figures.target_weight,
+                    tokens_per_s=round(figures.tokens / took_s, 1),
+                    forms=figures.forms,
+                )
+                bar.advance(1, note=f"loss {figures.loss:.3f} · {figures.tokens / took_s:.0f} tokens/s")
+                last = counter.step == recipe.steps
+                self._probe(force=last)
+                if not last and counter.step % recipe.checkpoint_every_steps == 0:
+                    self.states.save(self.model, self.optimiser, counter)
+        self.states.finish()
+
+    def _numbers(self) -> Iterator[int]:
+        """Numbers of the sequences this rank reads: of each step's, one block a data rank."""
+        whole = self.recipe.sequences_per_step
+        share = whole // self.world.data_ranks
+        for step in range(self.counter.step, self.recipe.steps):
+            first = step * whole + self.world.data_rank * share
+            yield from range(first, first + share)
+
+    def _probe(self, force: bool) -> None:
+        for probe in self.probes:
+            if force or self.counter.step % probe.every_steps == 0:
+                self.model.eval()
+                with torch.inference_mode():
+                    self.metrics.write(step=self.counter.step, **probe(self.model, self.counter.step))
+                self.model.train()
 
 
-def _forward(model: Transformer, rows: list[Row], recipe: TrainRecipe) -> tuple[torch.Tensor, float, float]:
-    """Summed loss of some sequences laid end to end: attention stops at documents, so nothing is padded.
-
-    Also the summed loss and the weight of the tokens of middles.
-    """
-    device = model.model.embed_tokens.weight.device
-    dtype = compute_dtype(recipe.precision, device)
-    ids = torch.from_numpy(np.concatenate([row.ids for row in rows])).to(device)
-    weights = torch.from_numpy(np.concatenate([row.weights for row in rows])).to(device)
-    middles = torch.from_numpy(np.concatenate([row.middles for row in rows])).to(device)
-    lengths = [length for row in rows for length in row.lengths]
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        hidden_LD = model(ids[None], documents=[lengths])[0]
-    targets = weights.nonzero().squeeze(1)
-    chosen = weights[targets]
-    total, losses = weighted_cross_entropy(hidden_LD[targets - 1].to(dtype), model.head_weight, ids[targets], chosen)
-    inside = middles[targets]
-    return total, float((losses * chosen)[inside].sum()), float(chosen[inside].sum())
-
-
-def _probe(probes: Sequence[Probe], model: Transformer, step: int, metrics: MetricsFile, force: bool) -> None:
-    for probe in probes:
-        if force or step % probe.every_steps == 0:
-            model.eval()
-            with torch.inference_mode():
-                metrics.write(step=step, **probe(model, step))
-            model.train()
+def _check_share(recipe: TrainRecipe, world: World) -> None:
+    at_once = world.data_ranks * recipe.sequences_per_micro_batch
+    if recipe.sequences_per_step % at_once:
+        raise CodecriaError(
+            f"sequences_per_step = {recipe.sequences_per_step} is no multiple of {world.data_ranks} data ranks "
+            f"times {recipe.sequences_per_micro_batch} sequences_per_micro_batch",
+            where="recipe",
+            mend="change one of the three",
+        )
 
 
 def _claim(folder: Path, recipe: TrainRecipe) -> None:
-    """Write the recipe into the folder, or check that the one there is the same."""
+    """Write the recipe into the folder, or check that the one there gives the same numbers."""
     path = folder / "recipe.yaml"
     if not path.exists():
         write_atomic(path, recipe.to_yaml())
         return
-    there = load_recipe(TrainRecipe, path)
-    if there != recipe:
-        old, new = there.model_dump(), recipe.model_dump()
+    old, new = load_recipe(TrainRecipe, path).shaping(), recipe.shaping()
+    if old != new:
         keys = ", ".join(key for key in new if old[key] != new[key])
         raise CodecriaError(f"holds a run of another recipe: {keys} differ", where=folder, mend="name another folder")
 
 
-def _lineage(recipe: TrainRecipe, start: Start, counter: Counter) -> dict[str, Any]:
+def lineage(recipe: TrainRecipe, start: Start, counter: Counter) -> dict[str, Any]:
+    """What `lineage.json` says: parent and its licence, corpus, recipe, how far, versions."""
     manifest = read_manifest(Path(recipe.corpus))
     return {
         "parent": {"path": recipe.model, "licence": start.parent.licence},

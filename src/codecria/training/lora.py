@@ -6,35 +6,53 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from codecria.common.random import draw_bits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from codecria.model.transformer import Transformer
     from codecria.training.recipe import LoraRecipe
+
+
+ORIGINAL_TABLE = "parametrizations.weight.original"
+NEW_ROWS = "parametrizations.weight.0.rows"
+"""What `weight` of a table is split into: the frozen table, and the trainable block of its last rows."""
 
 
 class LoraLinear(nn.Module):
     """A frozen linear layer plus scale · up(down(x)); `up` begins at zero, so the model begins unchanged."""
 
-    def __init__(self, base: nn.Linear, rank: int, alpha: float, seed: int) -> None:
+    def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
+        device = base.weight.device
         self.weight = nn.Parameter(base.weight.detach(), requires_grad=False)
-        source = torch.Generator().manual_seed(seed)
-        down = torch.randn(rank, base.in_features, generator=source) / base.in_features**0.5
-        self.lora_down = nn.Parameter(down.to(base.weight.device))
-        self.lora_up = nn.Parameter(torch.zeros(base.out_features, rank, device=base.weight.device))
+        self.lora_down = nn.Parameter(torch.zeros(rank, base.in_features, device=device))
+        self.lora_up = nn.Parameter(torch.zeros(base.out_features, rank, device=device))
         self.scale = alpha / rank
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
         return F.linear(x, self.weight) + self.scale * F.linear(F.linear(x, self.lora_down), self.lora_up)
 
-    def merged(self) -> Tensor:
-        """The weight of the plain layer that computes the same."""
-        return self.weight + self.scale * self.lora_up @ self.lora_down
+
+def merged(weight_OI: Tensor, down_RI: Tensor, up_OR: Tensor, scale: float) -> Tensor:
+    """The weight of the plain layer that computes the same."""
+    return weight_OI + scale * up_OR @ down_RI
+
+
+def initial_adapter(name: str, base_shape: Sequence[int], recipe: LoraRecipe, seed: int) -> Tensor:
+    """What `lora_down` (normal, 1 / sqrt(in)) and `lora_up` (zeros) begin with: a function of seed and name."""
+    layer, _, part = name.rpartition(".")
+    out_features, in_features = base_shape
+    if part == "lora_up":
+        return torch.zeros(out_features, recipe.rank)
+    source = torch.Generator().manual_seed(draw_bits(seed, "lora", layer) >> 1)
+    return torch.randn(recipe.rank, in_features, generator=source) / in_features**0.5
 
 
 class RowBlock(nn.Module):
@@ -49,14 +67,16 @@ class RowBlock(nn.Module):
         return torch.cat([table[: len(table) - len(self.rows)], self.rows])
 
 
-def add_lora(model: Transformer, recipe: LoraRecipe, new_rows: int, seed: int) -> None:
-    """Freeze the model, put an adapter on every target layer, and free the last `new_rows` rows of the tables."""
+def add_lora(model: Transformer, recipe: LoraRecipe, new_rows: int) -> None:
+    """Freeze the model, put an adapter on every target layer, and free the last `new_rows` rows of the tables.
+
+    `lora_down` is left at zero: `initial_adapter` gives its values.
+    """
     model.requires_grad_(False)
-    for name, module in list(model.named_modules()):
+    for _, module in list(model.named_modules()):
         for child_name, child in list(module.named_children()):
             if child_name in recipe.targets and isinstance(child, nn.Linear):
-                own_seed = draw_bits(seed, "lora", f"{name}.{child_name}") >> 1
-                setattr(module, child_name, LoraLinear(child, recipe.rank, recipe.alpha, own_seed))
+                setattr(module, child_name, LoraLinear(child, recipe.rank, recipe.alpha))
     if new_rows:
         for table in tables(model):
             parametrize.register_parametrization(table, "weight", RowBlock(table.weight, new_rows), unsafe=True)
@@ -68,13 +88,30 @@ def tables(model: Transformer) -> list[nn.Embedding | nn.Linear]:
     return [model.model.embed_tokens] if model.lm_head is None else [model.model.embed_tokens, model.lm_head]
 
 
-def plain_weights(model: Transformer) -> dict[str, Tensor]:
-    """The weights under a plain model's names, adapters merged in."""
-    weights: dict[str, Tensor] = {}
+def row_tables(model: Transformer) -> list[nn.Parameter]:
+    """The parameters that hold a row for each token."""
+    return [table.weight for table in tables(model)]  # pyright: ignore[reportReturnType]
+
+
+def plain_weights(model: Transformer) -> Iterator[tuple[str, Tensor]]:
+    """The weights under a plain model's names, adapters merged in, one at a time and whole.
+
+    Of a sharded model every rank must go through all of them: each tensor is gathered when its turn comes.
+    """
     for name, module in model.named_modules():
         prefix = f"{name}." if name else ""
         if isinstance(module, LoraLinear):
-            weights[f"{prefix}weight"] = module.merged().detach()
+            weight, down, up = whole(module.weight), whole(module.lora_down), whole(module.lora_up)
+            yield f"{prefix}weight", merged(weight, down, up, module.scale)
+        elif parametrize.is_parametrized(module, "weight"):
+            table = whole(module.parametrizations.weight.original)  # pyright: ignore
+            rows = whole(module.parametrizations.weight[0].rows)  # pyright: ignore
+            yield f"{prefix}weight", torch.cat([table[: len(table) - len(rows)], rows])
         elif isinstance(getattr(module, "weight", None), Tensor):
-            weights[f"{prefix}weight"] = module.weight.detach()  # pyright: ignore
-    return weights
+            yield f"{prefix}weight", whole(module.weight)  # pyright: ignore[reportArgumentType]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor without gradient, gathered from all ranks where it is sharded."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

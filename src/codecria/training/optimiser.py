@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from codecria.training.lora import NEW_ROWS
+
 if TYPE_CHECKING:
     from codecria.training.recipe import OptimiserRecipe
 
@@ -26,11 +28,18 @@ def learning_rate(step: int, steps: int, recipe: OptimiserRecipe) -> float:
 
 
 def make_optimiser(model: nn.Module, recipe: OptimiserRecipe) -> torch.optim.AdamW:
-    """AdamW over the parameters that require a gradient; weight decay on matrices only."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """AdamW over the parameters that require a gradient; weight decay on matrices only.
+
+    A group's `factor` multiplies the learning rate: rows of new tokens that are a block of their own (under adapters)
+    have the recipe's. Where they are the end of a table that is trained whole, `FasterRows` does it.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    rows = [parameter for name, parameter in named if name.endswith(NEW_ROWS)]
+    others = [parameter for name, parameter in named if not name.endswith(NEW_ROWS)]
     groups = [
-        {"params": [each for each in trainable if each.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [each for each in trainable if each.ndim < 2], "weight_decay": 0.0},
+        {"params": [each for each in others if each.ndim >= 2], "weight_decay": recipe.weight_decay, "factor": 1.0},
+        {"params": [each for each in others if each.ndim < 2], "weight_decay": 0.0, "factor": 1.0},
+        {"params": rows, "weight_decay": 0.0, "factor": recipe.new_rows_factor},
     ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=recipe.peak_rate, betas=recipe.betas, eps=recipe.eps, fused=True)

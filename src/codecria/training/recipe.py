@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,62 @@ class LoraRecipe(Recipe):
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
+class ParallelRecipe(Recipe):
+    """How a stage is spread over ranks. The product of the four degrees is the number of ranks.
+
+    Attributes:
+        replicate: copies of the sharded model (HSDP); gradients are summed over them.
+        shard: ranks that share one copy's weights, gradients and moments (FSDP2); all that are left when absent.
+        context: ranks that share each sequence, keys and values gathered.
+        tensor: ranks that share each matrix product, with sequence parallelism between the products.
+        activation_checkpointing: what a block keeps for its backward pass. `none`: everything; `selective`: the results
+            of matrix products and attention; `full`: its input only.
+        compile: compile each block.
+    """
+
+    replicate: Positive = 1
+    shard: Positive | None = None
+    context: Positive = 1
+    tensor: Positive = 1
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    compile: bool = False
+
+
+class WatchRecipe(Recipe):
+    """What is looked at while a stage runs, and what a bad step does.
+
+    Attributes:
+        on_bad_step: a step whose loss or gradient is no number, or whose loss is a spike, is not taken. `stop`: the run
+            ends, its batch and its state saved for `codecria train-replay`; `skip`: the batch is saved and passed over.
+        most_skips: steps passed over before the run stops all the same.
+        spike: a loss above this multiple of the median of the last `spike_window` steps is a spike; absent for never.
+        spike_window: steps; none is called a spike before half of them are done.
+        trackers: where figures go besides `metrics.jsonl`.
+        peak_tflops: of one device at the precision of its products, what MFU is a share of; known for common GPUs.
+        grace_s: seconds from SIGTERM within which the state is saved and the process gone.
+    """
+
+    on_bad_step: Literal["stop", "skip"] = "stop"
+    most_skips: Positive = 10
+    spike: Annotated[float, Field(gt=1)] | None = None
+    spike_window: Annotated[int, Field(ge=4)] = 64
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    peak_tflops: Rate | None = None
+    grace_s: Rate = 30.0
+
+
+class ValidationRecipe(Recipe):
+    """Losses on the corpus's held-out documents, with the stage's own batches.
+
+    Attributes:
+        every_steps: how often; also before the first step and after the last.
+        sequences: held-out sequences of each source, the same ones each time.
+    """
+
+    every_steps: Positive = 500
+    sequences: Positive = 32
+
+
 class TrainRecipe(Recipe):
     """One training stage.
 
@@ -59,18 +115,25 @@ class TrainRecipe(Recipe):
         model: the parent: a checkpoint's path or a name from the catalogue.
         corpus: a corpus folder.
         steps: optimiser steps.
-        sequences_per_step: packed sequences in one step.
-        sequences_per_micro_batch: how many of them go through the model at once; the rest is accumulated.
+        sequences_per_step: packed sequences in one step, over all ranks.
+        sequences_per_micro_batch: how many of them go through one copy of the model at once; the rest is accumulated.
         batches: what the sequences are made of.
         optimiser: AdamW's figures.
         lora: adapters; absent for full fine-tuning.
+        document_attention: a packed document attends only to itself; false lets it see what stands before it.
         rope_theta: the rotary base to train and export with; the parent's when absent (paper §2.4: 1e6).
         max_positions: positions the exported model claims; the parent's when absent.
         precision: `auto` is bf16 where the device has it, else fp32. Weights and optimiser are float32 always.
         export_precision: of the weights in the checkpoint that the stage gives.
         device: `auto`, `cpu`, `cuda`.
+        parallel: how the stage is spread over ranks.
+        loader_workers: processes that make sequences ahead; 0 makes them in a thread.
         checkpoint_every_steps: how often the state that a killed run resumes from is written.
         keep_states: how many of them stay on disk.
+        milestone_every_steps: states at multiples of this stay for good.
+        export_every_steps: a checkpoint folder `exports/step-N` at multiples of this.
+        watch: figures, trackers, bad steps, SIGTERM.
+        validation: losses on held-out documents; absent for none.
         seed: of everything random.
     """
 
@@ -82,13 +145,20 @@ class TrainRecipe(Recipe):
     batches: BatchRecipe = BatchRecipe()
     optimiser: OptimiserRecipe = OptimiserRecipe()
     lora: LoraRecipe | None = None
+    document_attention: bool = True
     rope_theta: Rate | None = None
     max_positions: Positive | None = None
     precision: Precision = "auto"
     export_precision: Literal["bf16", "fp32"] = "bf16"
     device: str = "auto"
+    parallel: ParallelRecipe = ParallelRecipe()
+    loader_workers: Annotated[int, Field(ge=0)] = 0
     checkpoint_every_steps: Positive = 500
     keep_states: Positive = 1
+    milestone_every_steps: Positive | None = None
+    export_every_steps: Positive | None = None
+    watch: WatchRecipe = WatchRecipe()
+    validation: ValidationRecipe | None = None
     seed: int = 0
 
     @model_validator(mode="after")
@@ -99,3 +169,14 @@ class TrainRecipe(Recipe):
                 f"sequences_per_micro_batch = {self.sequences_per_micro_batch}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _adapters_are_not_split(self) -> TrainRecipe:
+        if self.lora is not None and self.parallel.tensor > 1:
+            raise ValueError("adapters are not split by tensor parallelism; use parallel.shard")
+        return self
+
+    def shaping(self) -> dict[str, Any]:
+        """Every key that shapes the numbers of a run: a run may go on with other ranks, workers and trackers."""
+        free = {"parallel", "loader_workers", "device", "keep_states", "milestone_every_steps", "export_every_steps"}
+        return self.model_dump(mode="json", exclude={*free, "checkpoint_every_steps", "watch"})

@@ -8,83 +8,128 @@ from typing import TYPE_CHECKING
 import torch
 
 from codecria.checkpoint.huggingface import save_huggingface
-from codecria.checkpoint.open import load_model, open_checkpoint
+from codecria.checkpoint.open import open_checkpoint
 from codecria.checkpoint.source import Description
+from codecria.checkpoint.tensors import EMBEDDING, HEAD
+from codecria.common.errors import CodecriaError
 from codecria.common.random import draw_bits
 from codecria.model.transformer import Transformer
 from codecria.tokenizer.sentinels import add_sentinels, find_sentinels
-from codecria.training.lora import tables
+from codecria.training.lora import NEW_ROWS, ORIGINAL_TABLE, add_lora, initial_adapter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import Tensor
 
     from codecria.checkpoint.source import Checkpoint
     from codecria.infill.layout import Sentinels
+    from codecria.model.config import ModelConfig
     from codecria.tokenizer.tokenizer import Tokenizer
     from codecria.training.recipe import TrainRecipe
 
 
-@dataclass
+@dataclass(frozen=True)
 class Start:
-    """A model ready to be trained.
+    """What a stage begins with: shapes and files at once, each weight when it is asked for.
 
     Attributes:
-        model: float32 weights.
+        recipe: the stage.
+        config: the model's shape, with the recipe's rotary base and positions and the rows added.
         tokenizer: the parent's, with sentinels added when it had none and the recipe infills.
         sentinels: None when nothing is infilled.
         new_rows: rows added at the end of the tables.
         parent: where everything came from.
     """
 
-    model: Transformer
+    recipe: TrainRecipe
+    config: ModelConfig
     tokenizer: Tokenizer
     sentinels: Sentinels | None
     new_rows: int
     parent: Checkpoint
 
+    @property
+    def description(self) -> Description:
+        """What the trained model's folder says beside its weights: the parent's files with what the stage changed."""
+        return Description(self.config, self.tokenizer, self.parent.hf_config, self.parent.generation_config)
 
-def start_model(recipe: TrainRecipe, device: torch.device) -> Start:
-    """Load the parent and make it ready for the recipe."""
+    def shapes(self) -> Transformer:
+        """The model without memory (on the meta device), adapters in place."""
+        with torch.device("meta"):
+            model = Transformer(self.config)
+            if self.recipe.lora is not None:
+                add_lora(model, self.recipe.lora, self.new_rows)
+        return model
+
+    def weight(self, name: str) -> Tensor:
+        """The whole initial value of a parameter, float32 on the CPU, by its name in `shapes()`."""
+        if name.endswith(("lora_down", "lora_up")):
+            assert self.recipe.lora is not None
+            base = self.parent.source.shapes[name.rpartition(".")[0] + ".weight"]
+            return initial_adapter(name, base, self.recipe.lora, self.recipe.seed)
+        table = name.replace(ORIGINAL_TABLE, "weight").replace(NEW_ROWS, "weight")
+        value = self.parent.source.read(table, torch.float32)
+        if table in (EMBEDDING, HEAD) and self.new_rows:
+            key = draw_bits(self.recipe.seed, "new rows", table)
+            value = add_rows(value[: self.config.vocab_size - self.new_rows], self.config.vocab_size, key)
+            if name.endswith(NEW_ROWS):
+                value = value[-self.new_rows :]
+        return value
+
+    def plain_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """A plain model's names and initial values, one at a time."""
+        with torch.device("meta"):
+            names = [name for name, _ in Transformer(self.config).named_parameters()]
+        return ((name, self.weight(name)) for name in names)
+
+    def model(self, device: torch.device) -> Transformer:
+        """The whole model on one device, float32, adapters in place."""
+        model = self.shapes()
+        filled = {name: self.weight(name).to(device).clone() for name, _ in model.named_parameters()}
+        frozen = {name for name, each in model.named_parameters() if not each.requires_grad}
+        model.load_state_dict(filled, assign=True)
+        for name, each in model.named_parameters():
+            each.requires_grad_(name not in frozen)
+        return model
+
+
+def begin(recipe: TrainRecipe) -> Start:
+    """Open the parent and say what the recipe makes of it; no weight is read yet.
+
+    Raises:
+        CodecriaError: the parent cannot be opened; the sequences are longer than its positions.
+    """
     parent = open_checkpoint(recipe.model)
-    tokenizer = parent.tokenizer
+    tokenizer, config = parent.tokenizer, parent.config
     sentinels = find_sentinels(tokenizer)
     new_rows = 0
-    model = load_model(parent, dtype=torch.float32, device=device)
     if sentinels is None and recipe.batches.infill.rate > 0:
+        known_rows = tokenizer.vocab_size
         tokenizer, sentinels = add_sentinels(tokenizer)
-        known_rows = parent.tokenizer.vocab_size
-        model = grow_vocabulary(model, known_rows, max(tokenizer.vocab_size, parent.config.vocab_size), recipe.seed)
-        new_rows = model.config.vocab_size - known_rows
-    config = model.config
+        config = replace(config, vocab_size=max(tokenizer.vocab_size, config.vocab_size))
+        new_rows = config.vocab_size - known_rows
     if recipe.rope_theta is not None:
         config = replace(config, rope_theta=recipe.rope_theta)
     if recipe.max_positions is not None:
         config = replace(config, max_positions=recipe.max_positions)
-    model.config = config
-    return Start(model, tokenizer, sentinels if recipe.batches.infill.rate > 0 else None, new_rows, parent)
-
-
-def grow_vocabulary(model: Transformer, known_rows: int, vocab_size: int, seed: int) -> Transformer:
-    """A model whose tables have `vocab_size` rows, those from `known_rows` on new, everything else the same tensors.
-
-    A new row is the mean of the known rows plus noise of their own spread, drawn for that row alone. Reserved rows
-    of a foundation model would not do: SmolLM2's are all alike (cosine 1.0), and a model cannot tell them apart.
-    """
-    config = replace(model.config, vocab_size=vocab_size)
-    with torch.device("meta"):
-        grown = Transformer(config)
-    weights = dict(model.state_dict())
-    for name in ("model.embed_tokens.weight", "lm_head.weight"):
-        if name in weights:
-            weights[name] = add_rows(weights[name][:known_rows], vocab_size, draw_bits(seed, "new rows", name))
-    grown.load_state_dict(weights, assign=True)
-    return grown.requires_grad_(True)
+    longest = recipe.batches.sequence_tokens
+    if longest > config.max_positions:
+        raise CodecriaError(
+            f"sequences of {longest} tokens, but the model knows {config.max_positions} positions",
+            where=recipe.model,
+            mend="shorten batches.sequence_tokens, or set max_positions and a higher rope_theta (the paper: 1e6)",
+        )
+    return Start(recipe, config, tokenizer, sentinels if recipe.batches.infill.rate > 0 else None, new_rows, parent)
 
 
 def add_rows(table_VD: Tensor, vocab_size: int, key: int) -> Tensor:
-    """A table [V, D] grown to `vocab_size` rows: mean of the table + noise with each column's standard deviation."""
+    """A table [V, D] grown to `vocab_size` rows: mean of the table + noise with each column's standard deviation.
+
+    Reserved rows of a foundation model would not do as sentinels: SmolLM2's are all alike (cosine 1.0), and a model
+    cannot tell them apart.
+    """
     rows = vocab_size - len(table_VD)
     source = torch.Generator().manual_seed(key >> 1)
     noise = torch.randn(rows, table_VD.shape[1], generator=source).to(table_VD.device)
@@ -92,21 +137,10 @@ def add_rows(table_VD: Tensor, vocab_size: int, key: int) -> Tensor:
     return torch.cat([table_VD, new_rows.to(table_VD.dtype)])
 
 
-def description(start: Start) -> Description:
-    """What the trained model's folder says beside its weights: the parent's files with what the stage changed."""
-    parent = start.parent
-    return Description(start.model.config, start.tokenizer, parent.hf_config, parent.generation_config)
-
-
-def row_tables(model: Transformer) -> list[torch.nn.Parameter]:
-    """The parameters that hold a row for each token."""
-    return [table.weight for table in tables(model)]  # pyright: ignore[reportReturnType]
-
-
 def save_start(recipe: TrainRecipe, folder: Path) -> None:
     """Write what a stage begins with as a checkpoint folder: the parent, new rows untrained. Once written it stays."""
     if (folder / "config.json").exists():
         return
-    start = start_model(recipe, torch.device("cpu"))
+    start = begin(recipe)
     dtype = torch.bfloat16 if recipe.export_precision == "bf16" else torch.float32
-    save_huggingface(folder, start.model, description(start), dtype=dtype)
+    save_huggingface(folder, start.plain_weights(), start.description, dtype=dtype)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from codecria.training.parallel import World
+    from codecria.training.recipe import TrainRecipe
+
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -32,6 +35,31 @@ class Counter:
     step: int = 0
     sequence: int = 0
     tokens: int = 0
+
+
+class States:
+    """The states of one run, in `folder/step-N`.
+
+    Args:
+        folder: `state/` of the run's folder.
+        recipe: how many are kept.
+        world: this rank among all.
+    """
+
+    def __init__(self, folder: Path, recipe: TrainRecipe, world: World) -> None:
+        self._folder, self._recipe, self._world = folder, recipe, world
+
+    def resume(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> Counter:
+        """Fill model and optimiser from the newest whole state; a counter at 0 where there is none."""
+        states = saved_states(self._folder)
+        return load_state(states[-1], model, optimiser) if states else Counter()
+
+    def save(self, model: nn.Module, optimiser: torch.optim.Optimizer, counter: Counter) -> None:
+        """Begin to write a state; training may go on meanwhile. An earlier one that is not done is waited for."""
+        save_state(self._folder, model, optimiser, counter, self._recipe.keep_states)
+
+    def finish(self) -> None:
+        """Wait until what was begun is on disk."""
 
 
 def save_state(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, counter: Counter, keep: int) -> None:
