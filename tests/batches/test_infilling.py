@@ -1,3 +1,4 @@
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -23,7 +24,15 @@ def render(markers, key=0, slot=500, eligible=True, end_ids=(), **changes):
     recipe = BatchRecipe(infill=InfillRecipe(**changes.pop("infill", {})), **changes)
     tokenizer, sentinels = markers
     return render_piece(
-        tokenizer, sentinels, TEXT, recipe, key=("seed", key), slot=slot, eligible=eligible, end_ids=list(end_ids)
+        tokenizer,
+        sentinels,
+        TEXT,
+        recipe,
+        key=("seed", key),
+        slot=slot,
+        eligible=eligible,
+        end_ids=list(end_ids),
+        language="Python",
     )
 
 
@@ -83,3 +92,36 @@ def test_a_plain_document_ends_with_its_end(markers):
     assert rendered.ids[-1] == 0
     assert rendered.weights[0] == 0
     assert rendered.weights[1:].all()
+
+
+def test_pieces_shorter_than_min_characters_stay_left_to_right(markers):
+    for least, forms in ((len(TEXT), {"psm", "spm"}), (len(TEXT) + 1, {"plain"})):
+        infill = {"rate": 1.0, "min_characters": least}
+        assert {render(markers, key, infill=infill).form for key in range(20)} == forms
+
+
+def test_orders_a_family_lacks_are_not_drawn(markers):
+    tokenizer, sentinels = markers
+    spm_only = (tokenizer, dataclasses.replace(sentinels, orders=("spm",)))
+    assert {render(spm_only, key, infill={"rate": 1.0}).form for key in range(20)} == {"spm"}
+
+
+def test_units_are_a_mapping_or_one_name(markers):
+    def middles(units):
+        made = [render(markers, key, infill={"rate": 1.0, "psm_share": 1.0, "units": units}) for key in range(100)]
+        return [markers[0].decode(each.ids[each.middle_start :]) for each in made]
+
+    assert InfillRecipe(units="line").units == {"line": 1.0}
+    assert middles("line") == middles({"line": 7})
+    assert all(middle.count("\n") < 4 for middle in middles("line"))
+    nodes = middles("syntax")
+    assert {"(radius)", "3.14159 * radius**2", "print(area(2))"} <= set(nodes)
+    both = middles({"line": 0.5, "character": 0.5})
+    assert set(both) & set(middles("line"))
+    assert set(both) - set(middles("line"))
+
+
+@pytest.mark.parametrize("units", [{}, {"word": 1}, {"line": 0}, "words"])
+def test_units_that_cannot_be_drawn_are_refused(units):
+    with pytest.raises(ValueError, match="units"):
+        InfillRecipe(units=units)

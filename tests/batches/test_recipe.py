@@ -18,7 +18,7 @@ def test_the_mixtures_of_the_paper(name, shares, rate):
     assert recipe.mixture == shares
     assert sum(recipe.mixture.values()) == pytest.approx(1)
     assert (recipe.sequence_tokens, recipe.infill.rate) == (4096, rate)
-    assert (recipe.infill.level, recipe.infill.unit, recipe.infill.psm_share) == ("document", "character", 0.5)
+    assert (recipe.infill.level, recipe.infill.units, recipe.infill.psm_share) == ("document", {"character": 1}, 0.5)
     assert recipe.longest_piece == 4080
 
 
@@ -31,7 +31,8 @@ def test_the_mixtures_of_the_paper(name, shares, rate):
         ("code-related/Markdwon", "did you mean 'code-related/Markdown'?"),
         ("natrual", "did you mean 'natural'?"),
         ("Python", "did you mean 'code/Python'?"),
-        ("xyz", "name one of code, code-related, natural, or KIND/LANGUAGE"),
+        ("conversation", "did you mean 'conversations'?"),
+        ("xyz", "name one of code, code-related, natural, conversations, repository, or KIND/LANGUAGE"),
     ],
 )
 def test_an_unknown_source_is_one_line_naming_the_nearest(tmp_path, name, mend):
@@ -47,3 +48,26 @@ def test_an_unknown_source_is_one_line_naming_the_nearest(tmp_path, name, mend):
 def test_an_empty_mixture_is_refused():
     with pytest.raises(ValueError, match="at least one source"):
         BatchRecipe(mixture={})
+
+
+def test_sources_are_those_of_every_mixture():
+    later = [{"from_step": 9, "mixture": {"natural": 1}}, {"from_step": 20, "mixture": {"repository": 1, "code": 1}}]
+    recipe = BatchRecipe(mixture={"code": 1.0}, mixture_changes=later, max_epochs={"natural": 4})
+    assert recipe.sources == ["code", "natural", "repository"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        ({"mixture_changes": [{"from_step": 9, "mixture": {"code": 1}}] * 2}, "at steps 9, 9, which do not rise"),
+        ({"mixture_changes": [{"from_step": 9, "mixture": {}}]}, "at least one source"),
+        ({"mixture_changes": [{"from_step": 0, "mixture": {"code": 1}}]}, "greater than 0"),
+        ({"max_epochs": {"code/Python": 2}}, "names 'code/Python', which is in no mixture"),
+        ({"max_epochs": 0}, "greater than 0"),
+        ({"mixture": {"conversations": 1}}, "a share in the mixture and a path"),
+        ({"conversations": "rows.jsonl"}, "a share in the mixture and a path"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(keys, what):
+    with pytest.raises(ValueError, match=what):
+        BatchRecipe.model_validate(keys)

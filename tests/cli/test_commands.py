@@ -16,7 +16,7 @@ CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
     "command",
     [
         "complete", "infill", "chat", "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
-        "doctor", "demo",
+        "doctor", "demo", "export", "pipeline", "train-replay",
     ],
 )  # fmt: skip
 def test_help_reads_like_a_man_page_with_an_example(run, command):

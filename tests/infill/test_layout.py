@@ -1,9 +1,11 @@
+import gguf
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecria.common.errors import CodecriaError
 from codecria.infill.layout import Sentinels, Split, common_length, decode_middle, infill_example, infill_prompt
+from codecria.tokenizer.tokenizer import Tokenizer
 
 
 class Characters:
@@ -20,6 +22,9 @@ class Characters:
 
     def encode_infilling(self, text):
         return [ord(letter) + self.SHIFT for letter in text]
+
+    def token_bytes(self, id):
+        return self.decode_infilling([id]).encode()
 
     def decode(self, ids):
         text = self.decode_infilling(ids)
@@ -94,6 +99,53 @@ def test_spm_middle_begins_where_the_joined_encoding_leaves_the_prefix():
     assert example.ids[:3] == [7, 8, 9]
     assert example.ids[3:-1] == encoder.encode("abcdef")
     assert example.middle_start == 4  # "cd" straddles the boundary, so it counts as middle
+
+
+CODE = ["def f(x):", "return", " x", "    ", "\n", "self.", "print('it's')", "  ", "naïve ", "12", "▁", "\r\n"]
+code = st.lists(st.sampled_from(CODE), max_size=12).map("".join) | parts
+
+
+@settings(max_examples=300, deadline=None)
+@given(code, code)
+def test_spm_s_middle_begins_as_encoding_the_prefix_whole_says(vocabularies, prefix, middle):
+    for encoder in vocabularies:
+        example = infill_example(encoder, CODE_LLAMA, Split(prefix, middle, ""), "spm")
+        head = infill_prompt(encoder, CODE_LLAMA, "", "", "spm")
+        joined = encoder.encode(prefix + middle)
+        assert example.ids == [*head, *joined, 10]
+        assert example.middle_start == len(head) + common_length(encoder.encode(prefix), joined)
+
+
+@pytest.fixture(scope="module")
+def vocabularies(smollm2_gguf, llama_tokenizer_folder):
+    fields = gguf.GGUFReader(smollm2_gguf).fields
+    metadata = {name: field.contents() for name, field in fields.items() if name.startswith("tokenizer.")}
+    llama = Tokenizer.from_sentencepiece(llama_tokenizer_folder / "tokenizer.model")
+    return [Tokenizer.from_gguf(metadata), llama, LLAMA]
+
+
+def test_spm_encodes_the_prefix_once(vocabularies):
+    """A prefix of a thousand lines costs one encoding of it, not two."""
+
+    class Counting:
+        def __init__(self, encoder):
+            self.encoder, self.characters = encoder, 0
+
+        def __getattr__(self, name):
+            return getattr(self.encoder, name)
+
+        def encode(self, text):
+            self.characters += len(text)
+            return self.encoder.encode(text)
+
+        def encode_infilling(self, text):
+            self.characters += len(text)
+            return self.encoder.encode_infilling(text)
+
+    prefix = "    total = total + 1\n" * 1000 + "    tot"
+    for encoder in map(Counting, vocabularies):
+        infill_example(encoder, CODE_LLAMA, Split(prefix, "al = 2", "\nend\n"), "spm")
+        assert encoder.characters < len(prefix) + 40
 
 
 def test_common_length():

@@ -3,22 +3,45 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codecria.infill.split import split_characters, split_document, split_lines
+from codecria.infill.split import Draws, split_characters, split_document, split_lines
 
 texts = st.text(alphabet=st.sampled_from("ab \t\n\r😀é#()") | st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
-@given(texts, st.sampled_from(["character", "line"]), st.integers(0, 99))
+@given(texts, st.sampled_from(["character", "line", "syntax"]), st.integers(0, 99))
 def test_the_three_parts_are_the_document(text, unit, key):
-    split = split_document(text, unit, key)
+    split = split_document(text, {unit: 1.0}, Draws(key), "Python")
     assert split.prefix + split.middle + split.suffix == text
-    assert split_document(text, unit, key) == split
+    assert split_document(text, {unit: 1.0}, Draws(key), "Python") == split
+
+
+def test_draws_are_uniform_and_each_key_has_its_own():
+    draws = Draws("seed", 7)
+    counts = Counter(draws.integer(5) for _ in range(20_000))
+    assert sorted(counts) == [0, 1, 2, 3, 4]
+    assert all(abs(count / 20_000 - 0.2) < 0.015 for count in counts.values())
+    uniform = [draws.uniform() for _ in range(20_000)]
+    assert abs(sum(uniform) / 20_000 - 0.5) < 0.01
+    assert 0 <= min(uniform) < 0.001 < 0.999 < max(uniform) < 1
+    firsts = [[Draws(*key).uniform() for _ in range(3)] for key in [(1, 23), (12, 3), ("1", 23)]]
+    assert len({tuple(first) for first in firsts}) == 3
+    assert [Draws(1, 23).uniform()] * 3 == firsts[0]
+
+
+def test_units_are_drawn_by_their_shares_whatever_their_order():
+    text = "def f(x):\n    return x\n" * 40
+    lines = {split_document(text, {"line": 1}, Draws(key)) for key in range(3000)}
+    shares = {"character": 3.0, "line": 1.0}
+    splits = [split_document(text, shares, Draws(key)) for key in range(1000)]
+    # A uniform cut falls on a line's split by chance in a few of a hundred.
+    assert abs(sum(split in lines for split in splits) / 1000 - 0.25) < 0.08
+    assert splits == [split_document(text, dict(reversed(shares.items())), Draws(key)) for key in range(1000)]
 
 
 def test_both_cuts_are_uniform_over_the_characters():
     starts, stops = Counter(), Counter()
     for key in range(30_000):
-        prefix, middle, _ = split_characters("abc", key)
+        prefix, middle, _ = split_characters("abc", Draws(key))
         starts[len(prefix)] += 1
         stops[len(prefix) + len(middle)] += 1
     # The smaller and larger of two independent uniform draws from {0, 1, 2, 3}: 7, 5, 3, 1 and 1, 3, 5, 7 sixteenths.
@@ -31,14 +54,14 @@ def test_both_cuts_are_uniform_over_the_characters():
 def test_a_line_middle_ends_where_a_line_ends(text, key):
     if not text.strip():
         return
-    split = split_lines(text, key)
+    split = split_lines(text, Draws(key))
     assert split.suffix.lstrip("\r")[:1] in ("", "\n")
     assert split.middle.count("\n") < 4
 
 
 def test_line_middles_begin_at_the_line_its_indentation_or_inside():
     text = "def f(x):\n    return x + 1\n\n\ny = f(2)\n"
-    splits = [split_lines(text, key) for key in range(2000)]
+    splits = [split_lines(text, Draws(key)) for key in range(2000)]
     at_line = sum(split.prefix == "" or split.prefix.endswith("\n") for split in splits) / 2000
     assert 0.5 < at_line < 0.8
     assert any(split.middle == "return x + 1" for split in splits)
@@ -47,5 +70,5 @@ def test_line_middles_begin_at_the_line_its_indentation_or_inside():
 
 
 def test_crlf_ends_stay_in_the_suffix():
-    splits = [split_lines("a = 1\r\nb = 2\r\n", key) for key in range(50)]
+    splits = [split_lines("a = 1\r\nb = 2\r\n", Draws(key)) for key in range(50)]
     assert all(split.suffix.startswith("\r\n") for split in splits)

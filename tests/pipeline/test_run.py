@@ -1,4 +1,9 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -6,16 +11,19 @@ import torch
 
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import load_recipe, shipped_recipes
+from codecria.corpus.build import build_corpus
 from codecria.pipeline import report
 from codecria.pipeline.recipe import PipelineRecipe
-from codecria.pipeline.run import run_pipeline
+from codecria.pipeline.run import run_pipeline, run_stage, stages_done
+from codecria.training.loop import train
+from codecria.training.metrics import read_metrics
 from tests.tiny import SOURCE, write_tiny_checkpoint
 
 STAGE = {
     "steps": 2,
     "sequences_per_step": 1,
     "precision": "fp32",
-    "batches": {"sequence_tokens": 256, "piece_tokens": 120, "infill": {"level": "context", "unit": "line"}},
+    "batches": {"sequence_tokens": 256, "piece_tokens": 120, "infill": {"level": "context", "units": "line"}},
     "optimiser": {"warm_up_steps": 1},
 }
 
@@ -76,6 +84,94 @@ def test_page_tables_and_examples(finished):
     assert 1 <= len(shown) <= 3
     for example in shown:
         assert example.truth.strip() in report.terminal_example(example).replace("\\[", "[")
+
+
+@pytest.fixture
+def tree(finished, tmp_path):
+    """A pipeline whose last two stages have one parent, on a small corpus; not yet run."""
+    recipe, _ = finished
+    longer = {**STAGE, "steps": 60, "checkpoint_every_steps": 10}
+    stages = [
+        {"name": "code", **STAGE},
+        {"name": "python", **longer},
+        {"name": "long-context", "parent": "code", **STAGE, "rope_theta": 1e6, "seed": 1},
+    ]
+    corpus = {
+        "sources": [{"type": "folder", "path": str(SOURCE / "common"), "licence": "Apache-2.0"}],
+        "decontamination": {"human_eval": False},
+        "held_out": {"packages": 0},
+    }
+    values = {**recipe.model_dump(mode="json"), "evaluate": None, "corpus": corpus, "stages": stages}
+    pipeline = PipelineRecipe.model_validate(values)
+    build_corpus(pipeline.corpus, tmp_path / "tree" / "corpus")
+    return pipeline, tmp_path / "tree"
+
+
+def losses(folder, stage):
+    return [(line["step"], line["loss"]) for line in read_metrics(folder / stage / "metrics.jsonl") if "loss" in line]
+
+
+def test_killed_inside_a_stage_it_goes_on_and_leaves_finished_stages_alone(tree, tmp_path):
+    recipe, folder = tree
+    (tmp_path / "tree.yaml").write_text(recipe.to_yaml())
+    script = "import typer; from codecria.cli.pipeline import pipeline; typer.run(pipeline)"
+    command = [sys.executable, "-c", script, str(tmp_path / "tree.yaml"), "--out", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while len(losses(folder, "python")) < 12:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert [row.finished for row in stages_done(recipe, folder)] == [True, False, False]
+    assert stages_done(recipe, folder)[1].done >= 12
+    before = (folder / "code" / "checkpoint" / "model.safetensors").stat().st_mtime_ns
+    again = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert (folder / "code" / "checkpoint" / "model.safetensors").stat().st_mtime_ns == before
+    train(recipe.stages[1].placed(folder / "code" / "checkpoint", folder / "corpus"), tmp_path / "whole")
+    assert losses(folder, "python") == losses(tmp_path, "whole")
+    rows = [line.split() for line in again.splitlines()[-3:]]
+    assert [(*row[:5], row[-1]) for row in rows][2] == ("long-context", "code", "2", "of", "2", "done")
+    assert [row[-1] for row in rows] == ["done"] * 3
+    lineage = json.loads((folder / "long-context" / "checkpoint" / "lineage.json").read_text())
+    assert lineage["parent"]["path"] == str(folder / "code" / "checkpoint")
+
+
+def test_one_stage_alone_wants_its_parent(tree):
+    recipe, folder = tree
+    with pytest.raises(CodecriaError, match="the stage 'code' is not finished; run it first"):
+        run_stage(recipe, folder, "long-context")
+    run_stage(recipe, folder, "code")
+    run_stage(recipe, folder, "long-context")
+    assert [row.finished for row in stages_done(recipe, folder)] == [True, False, True]
+    with pytest.raises(CodecriaError, match="no stage is named 'instruct'; stages: code, python, long-context"):
+        run_stage(recipe, folder, "instruct")
+    moved = recipe.stages[1].model_copy(update={"keep_states": 5})
+    other = recipe.model_copy(update={"stages": (recipe.stages[0], moved, recipe.stages[2])})
+    assert run_stage(other, folder, "code").is_dir()  # what shapes no number may change
+
+
+def test_a_parent_comes_before_its_stage():
+    stages = [{"name": "code", **STAGE, "parent": "python"}, {"name": "python", **STAGE}]
+    with pytest.raises(ValueError, match="the parent 'python' of 'code' is none of those before it: foundation"):
+        PipelineRecipe.model_validate({"title": "t", "foundation": "f", "corpus": {}, "stages": stages})
+
+
+def test_the_tree_of_the_paper():
+    recipe = load_recipe(PipelineRecipe, "pipeline-135m", ["stages.python.steps=7"])
+    parents = {stage.name: recipe.parent_of(stage.name) for stage in recipe.stages}
+    assert parents == {
+        "code": "foundation",
+        "long-context": "code",
+        "python": "code",
+        "long-context-python": "python",
+        "instruct": "long-context",
+    }
+    steps = {stage.name: stage.steps for stage in recipe.stages}
+    assert (steps["code"], steps["python"]) == (1000, 7)
+    # A stage that extends a recipe has the pipeline's parent and corpus, not that recipe's.
+    placed = recipe.stages[2].placed("parent", Path("corpus"))
+    assert (placed.model, placed.corpus, placed.batches.mixture["code/Python"]) == ("parent", "corpus", 0.75)
 
 
 @pytest.mark.parametrize("names", [["code", "code"], ["corpus"], ["Not a name"]])

@@ -29,7 +29,7 @@ def recipe_values(tiny):
         "batches": {
             "sequence_tokens": 256,
             "piece_tokens": 120,
-            "infill": {"rate": 0.9, "level": "context", "unit": "line"},
+            "infill": {"rate": 0.9, "level": "context", "units": "line"},
             "loss": {"context_share": 0.3},
         },
         "optimiser": {"peak_rate": 1e-3, "warm_up_steps": 3, "new_rows_factor": 4.0},

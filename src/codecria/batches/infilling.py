@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from codecria.common.random import draw_uniform, generator
+from codecria.common.random import generator
 from codecria.infill.layout import Sentinels, infill_example
-from codecria.infill.split import split_document
+from codecria.infill.split import Draws, split_document
 
 if TYPE_CHECKING:
     from codecria.batches.recipe import BatchRecipe
@@ -37,6 +37,7 @@ def render_piece(
     slot: int,
     eligible: bool,
     end_ids: list[int],
+    language: str | None = None,
 ) -> Rendered:
     """Encode a piece, infilled or not as its key draws it.
 
@@ -44,26 +45,27 @@ def render_piece(
         encoder: the tokenizer.
         sentinels: the infill markers; None for a model without.
         text: the piece.
-        recipe: rate, unit, orders and loss.
+        recipe: rate, units, orders and loss.
         key: (seed, source epoch, content hash, offset): what every draw depends on, and all it depends on.
         slot: most ids the piece may have.
         eligible: whether the piece may be infilled at all (`level: document` excludes cut documents).
         end_ids: ids that follow the text of a piece with which a document ends; empty for other pieces.
+        language: what the text is written in, for middles by syntax.
     """
-    infill = recipe.infill
+    infill, draws = recipe.infill, Draws(*key)
     form = "plain"
-    if sentinels is not None and eligible and draw_uniform(*key, "infill") < infill.rate:
-        order: Order = "psm" if draw_uniform(*key, "order") < infill.psm_share else "spm"
+    long_enough = len(text) >= infill.min_characters
+    if sentinels is not None and eligible and long_enough and draws.uniform() < infill.rate:
+        order: Order = "psm" if draws.uniform() < infill.psm_share else "spm"
         if order not in sentinels.orders:
             order = sentinels.orders[0]
-        split = split_document(text, infill.unit, *key)
+        split = split_document(text, infill.units, draws, language)
         example = infill_example(encoder, sentinels, split, order)
         if len(example.ids) <= slot:
             weights = _context_weights(len(example.ids), recipe.loss.context_share, key)
-            markers = [sentinels.prefix, sentinels.suffix, sentinels.middle]
-            weights[
-                np.isin(example.ids[: example.middle_start], [id for id in markers if id is not None]).nonzero()
-            ] = 0.0
+            for marker in (sentinels.prefix, sentinels.suffix, sentinels.middle):
+                if marker is not None:
+                    weights[example.ids.index(marker)] = 0.0
             weights[example.middle_start :] = 1.0
             weights[-1] = recipe.loss.end_weight
             weights[0] = 0.0

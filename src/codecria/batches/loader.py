@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import copyreg
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from codecria.batches import conversations, repository
 from codecria.batches.infilling import render_piece
 from codecria.batches.mixture import Mixture
 from codecria.batches.prepare import INNER, WHOLE, open_sources
 from codecria.batches.recipe import SLOT_MARGIN
+from codecria.common.errors import CodecriaError
+from codecria.infill.syntax import require_syntax
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from pathlib import Path
 
     from codecria.batches.infilling import Rendered
+    from codecria.batches.prepare import Source
     from codecria.batches.recipe import BatchRecipe
     from codecria.infill.layout import Sentinels
     from codecria.tokenizer.tokenizer import Tokenizer
@@ -62,11 +75,27 @@ class Sequences:
         sentinels: infill markers, or None to train left to right.
         recipe: the batches' recipe.
         seed: the run's seed.
+        sequences_per_step: what the mixture's changes, which come by step, are counted in.
+
+    Attributes:
+        mixture: their order.
+
+    Raises:
+        CodecriaError: the recipe cuts by syntax and the grammars are not installed.
     """
 
     def __init__(
-        self, folder: Path, tokenizer: Tokenizer, sentinels: Sentinels | None, recipe: BatchRecipe, seed: int
+        self,
+        folder: Path,
+        tokenizer: Tokenizer,
+        sentinels: Sentinels | None,
+        recipe: BatchRecipe,
+        seed: int,
+        sequences_per_step: int = 1,
     ) -> None:
+        if sentinels is not None and "syntax" in recipe.infill.units:
+            require_syntax()
+        self._arguments = (folder, tokenizer, sentinels, recipe, seed, sequences_per_step)
         self._sources = open_sources(folder)
         self._texts = pa.ipc.open_file(pa.memory_map(str(folder / "texts.arrow"))).read_all()
         self._tokenizer = tokenizer
@@ -74,9 +103,7 @@ class Sequences:
         self._end_ids = document_end_ids(tokenizer)
         self._recipe = recipe
         self._seed = seed
-        weights = [recipe.mixture[source.name] for source in self._sources]
-        names = [source.name for source in self._sources]
-        self._mixture = Mixture(weights, [len(source) for source in self._sources], names, seed)
+        self.mixture = Mixture.of(self._sources, recipe, seed, sequences_per_step)
 
     @property
     def sources(self) -> list[str]:
@@ -85,7 +112,7 @@ class Sequences:
 
     def sequence(self, n: int) -> Sequence:
         """Sequence number `n`, n ≥ 0; there is no last one, epochs follow one another."""
-        place = self._mixture.place(n)
+        place = self.mixture.place(n)
         source = self._sources[place.source]
         members = source.members[source.bounds[place.row] : source.bounds[place.row + 1]]
         ids: list[int] = []
@@ -93,19 +120,8 @@ class Sequences:
         kinds: list[np.ndarray] = []
         lengths: list[int] = []
         forms: dict[str, int] = {}
-        for row, start, stop, tokens, kind in source.pieces[members].tolist():
-            text = self._texts["text"][row].as_py()[start:stop]
-            content_hash: str = self._texts["content_hash"][row].as_py()
-            rendered = render_piece(
-                self._tokenizer,
-                self._sentinels,
-                text,
-                self._recipe,
-                key=(self._seed, place.epoch, content_hash, start),
-                slot=tokens + SLOT_MARGIN,
-                eligible=self._recipe.infill.level == "context" or kind == WHOLE,
-                end_ids=[] if kind == INNER else self._end_ids,
-            )
+        for piece in source.pieces[members].tolist():
+            rendered = self._render(source, place.epoch, piece)
             ids += rendered.ids
             weights.append(rendered.weights)
             kinds.append(_kinds(rendered))
@@ -121,24 +137,98 @@ class Sequences:
             forms=forms,
         )
 
-    def run(self, numbers: Iterable[int], workers: int = 0, ahead: int = 8) -> Iterator[Sequence]:
+    def _render(self, source: Source, epoch: int, piece: list[int]) -> Rendered:
+        row, start, stop, tokens, kind = piece
+        text = self._texts["text"][row].as_py()[start:stop]
+        key = (self._seed, epoch, self._texts["content_hash"][row].as_py(), start)
+        slot = tokens + SLOT_MARGIN
+        if source.style == "conversations":
+            return conversations.render(self._tokenizer, text, slot)
+        if source.style == "repository":
+            assert self._sentinels is not None
+            return repository.render(self._tokenizer, self._sentinels, text, self._recipe, key=key, slot=slot)
+        return render_piece(
+            self._tokenizer,
+            self._sentinels,
+            text,
+            self._recipe,
+            key=key,
+            slot=slot,
+            eligible=self._recipe.infill.level == "context" or kind == WHOLE,
+            end_ids=[] if kind == INNER else self._end_ids,
+            language=self._texts["language"][row].as_py(),
+        )
+
+    def run(self, numbers: Iterable[int], workers: int = 0, ahead: int = 8) -> Generator[Sequence]:
         """The sequences of these numbers, in their order, made ahead meanwhile.
+
+        An error in making one is raised here, as it is. When a worker is killed, this process makes the rest.
 
         Args:
             numbers: which, in which order.
             workers: processes that make them; 0 is a thread. The sequences do not depend on it.
             ahead: how many are made before they are asked for, a worker.
         """
-        del workers
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="sequences") as pool:
-            pending: deque[Future[Sequence]] = deque()
-            upcoming = iter(numbers)
-            while True:
-                while len(pending) < ahead and (n := next(upcoming, None)) is not None:
-                    pending.append(pool.submit(self.sequence, n))
-                if not pending:
-                    return
-                yield pending.popleft().result()
+        upcoming, taken = iter(numbers), deque[int]()
+        if workers:
+            # Spawned, not forked: a fork copies the locks of threads in whatever state they are in.
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(self,))
+            try:
+                yield from _in_order(pool, _make, upcoming, taken, ahead * workers)
+            except BrokenProcessPool:
+                print("a process that makes sequences was killed: the training process makes them now", file=sys.stderr)
+                upcoming = chain(list(taken), upcoming)
+        yield from _in_order(ThreadPoolExecutor(1, "sequences"), self.sequence, upcoming, deque(), ahead)
+
+    def __reduce__(self) -> tuple[type[Sequences], tuple[object, ...]]:
+        return Sequences, self._arguments
+
+
+def _in_order(
+    pool: Executor, make: Callable[[int], Sequence], upcoming: Iterator[int], taken: deque[int], ahead: int
+) -> Generator[Sequence]:
+    """Keep `ahead` tasks in a pool. `taken` holds the numbers that were taken and whose sequences were not yielded."""
+    tasks: deque[Future[Sequence]] = deque()
+    try:
+        while True:
+            # Processes begin here, and keep what is blocked: Ctrl-C is their parent's.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                for n in islice(upcoming, ahead - len(tasks)):
+                    taken.append(n)
+                    tasks.append(pool.submit(make, n))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if not tasks:
+                return
+            row = tasks.popleft().result()
+            taken.popleft()
+            yield row
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_sequences: Sequences
+
+
+def _start(sequences: Sequences) -> None:
+    """Begin a worker, which does not outlive its parent."""
+    global _sequences
+    _sequences = sequences
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _make(n: int) -> Sequence:
+    return _sequences.sequence(n)
 
 
 def _kinds(rendered: Rendered) -> np.ndarray:
@@ -156,3 +246,10 @@ def document_end_ids(tokenizer: Tokenizer) -> list[int]:
     """
     end = tokenizer.token_id("<|endoftext|>")
     return [end] if end is not None else list(tokenizer.eos_ids[:1])
+
+
+# An error whose arguments have names is not pickled as it is.
+copyreg.pickle(
+    CodecriaError,
+    lambda error: (functools.partial(CodecriaError, where=error.where, mend=error.mend), (error.what,)),
+)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class Piece(NamedTuple):
@@ -16,35 +19,62 @@ class Piece(NamedTuple):
     tokens: int
 
 
-def cut_document(text: str, longest: int, count: Callable[[str], int]) -> list[Piece]:
-    """Cut a text into pieces of at most `longest` tokens.
+def cut_documents(
+    texts: Sequence[str],
+    longest: int,
+    encode: Callable[[list[str]], list[list[int]]],
+    token_bytes: np.ndarray,
+    *,
+    even: bool,
+) -> list[list[Piece]]:
+    """Cut texts into pieces of at most `longest` tokens; joined, the pieces of a text are the text.
 
-    A text that fits stays whole. A longer one is halved at the line end nearest its middle until every part fits, so
-    parts are of like size; a single line that is too long is halved at characters. Neighbouring parts that fit
-    together are joined again. Pieces cover the text: joined, they are the text.
+    A text that fits is encoded once and stays whole. Of a longer one the tokens' lengths tell where lines end in
+    tokens; its pieces are encoded once more, because a cut may change the count by a few. Only a line that does not
+    fit is cut inside.
+
+    Args:
+        texts: the documents.
+        longest: most tokens of a piece.
+        encode: ids of many texts at once.
+        token_bytes: [V], bytes of each id.
+        even: pieces of like size; else each as long as fits and a rest, which wastes less room where a piece may
+            fill a sequence.
     """
-    pieces: list[Piece] = []
-    for piece in _halve(text, 0, len(text), longest, count):
-        if pieces and pieces[-1].tokens + piece.tokens <= longest:
-            start = pieces[-1].start
-            tokens = count(text[start : piece.stop])
-            if tokens <= longest:
-                pieces[-1] = Piece(start, piece.stop, tokens)
-                continue
-        pieces.append(piece)
-    return pieces
+    found: list[list[Piece]] = [[] for _ in texts]
+    pending = [(number, 0, len(text)) for number, text in enumerate(texts) if text]
+    while pending:
+        counted = encode([texts[number][start:stop] for number, start, stop in pending])
+        longer: list[tuple[int, int, int]] = []
+        for (number, start, stop), ids in zip(pending, counted, strict=True):
+            if len(ids) <= longest:
+                found[number].append(Piece(start, stop, len(ids)))
+            else:
+                cuts = [start + cut for cut in _cuts(texts[number][start:stop], token_bytes[ids], longest, even)]
+                longer += [(number, *part) for part in pairwise([start, *cuts, stop])]
+        pending = longer
+    return [sorted(pieces) for pieces in found]
 
 
-def _halve(text: str, start: int, stop: int, longest: int, count: Callable[[str], int]) -> Iterator[Piece]:
-    tokens = count(text[start:stop])
-    if tokens <= longest:
-        if stop > start:
-            yield Piece(start, stop, tokens)
-        return
-    middle = (start + stop) // 2
-    after = text.find("\n", middle, stop - 1)
-    before = text.rfind("\n", start, middle)
-    candidates = [end + 1 for end in (before, after) if end >= 0 and start < end + 1 < stop]
-    cut = min(candidates, key=lambda end: abs(end - middle), default=middle)
-    yield from _halve(text, start, cut, longest, count)
-    yield from _halve(text, cut, stop, longest, count)
+def _cuts(text: str, sizes: np.ndarray, longest: int, even: bool) -> Iterator[int]:
+    """Offsets, in characters, at which a text of len(sizes) tokens is cut."""
+    most = longest - min(4, longest // 16)  # a cut may add tokens on both of its sides
+    data = np.frombuffer(text.encode(), dtype=np.uint8)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    ends = ends * len(data) // ends[-1]  # an implicit leading space is no byte of the text
+    lines = np.concatenate([[0], np.flatnonzero(data == ord("\n")) + 1])
+    begins = (data & 0xC0) != 0x80
+    characters = np.cumsum(begins)
+    start = taken = 0
+    while (left := len(sizes) - taken) > most:
+        goal = -(-left // -(-left // most)) if even else most
+        stop = min(int(ends[taken + goal - 1]), len(data) - 1)
+        cut = int(lines[np.searchsorted(lines, stop, side="right") - 1])
+        if cut <= start:  # one line does not fit: at the last character that does, or after the first
+            inside = np.flatnonzero(begins[start + 1 : stop + 1])
+            behind = inside[-1:] if len(inside) else np.flatnonzero(begins[start + 1 : start + 5])[:1]
+            if not len(behind):
+                return
+            cut = start + 1 + int(behind[0])
+        yield int(characters[cut - 1])
+        start, taken = cut, int(np.searchsorted(ends, cut, side="right"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from codecria.common.recipe import Recipe
 from codecria.corpus.document import KINDS
@@ -14,20 +14,34 @@ from codecria.infill.split import Unit  # noqa: TC001 pydantic reads it at run t
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
+STYLES = ("conversations", "repository")
+"""Sources whose pieces are no plain documents: conversations, and several files of a package."""
+
 
 def _known_source(name: str) -> str:
     kind, slash, language = name.partition("/")
     languages = [*CODE_LANGUAGES, *PROSE_LANGUAGES, "English"]
-    if kind in KINDS and (not slash or language in languages):
+    if name in STYLES or (kind in KINDS and (not slash or language in languages)):
         return name
     known = [f"{each}/{language}" for each in ([kind] if kind in KINDS else ["code"]) for language in languages]
-    near = difflib.get_close_matches(name, [*KINDS, *known], n=1)
-    mend = f"did you mean '{near[0]}'?" if near else f"name one of {', '.join(KINDS)}, or KIND/LANGUAGE"
+    near = difflib.get_close_matches(name, [*KINDS, *STYLES, *known], n=1)
+    names = ", ".join((*KINDS, *STYLES))
+    mend = f"did you mean '{near[0]}'?" if near else f"name one of {names}, or KIND/LANGUAGE"
     raise ValueError(f"no such source of documents; {mend}")
 
 
 SourceName = Annotated[str, AfterValidator(_known_source)]
-"""Documents of a kind (`code`), or of a kind in one language (`code/Python`)."""
+"""Documents of a kind (`code`), or of a kind in one language (`code/Python`), or one of `STYLES`."""
+
+
+def _not_empty(mixture: dict[str, float]) -> dict[str, float]:
+    if not mixture:
+        raise ValueError("a mixture needs at least one source")
+    return mixture
+
+
+Positive = Annotated[float, Field(gt=0)]
+Shares = Annotated[dict[SourceName, Positive], AfterValidator(_not_empty)]
 
 
 class InfillRecipe(Recipe):
@@ -37,14 +51,23 @@ class InfillRecipe(Recipe):
         rate: share of eligible pieces that are infilled (paper: 0.9).
         level: `document`: only documents that fit whole into a sequence are infilled (the paper's words);
             `context`: long documents are cut at line ends first and each piece counts as one.
-        unit: `character`: both cuts uniform over the characters (paper); `line`: middles as an editor asks for them.
+        units: share of the infilled cut by each unit; one name alone is that unit always. `character`: both cuts uniform
+            over the characters (paper); `line`: middles as an editor asks for them; `syntax`: one node of the syntax
+            tree, or `line` where there is none (needs the extra `syntax`).
         psm_share: share of PSM among the infilled, the rest SPM (paper: half).
+        min_characters: pieces shorter than this stay left to right. The paper states no such length: 0.
     """
 
     rate: Share = 0.9
     level: Literal["document", "context"] = "document"
-    unit: Unit = "character"
+    units: dict[Unit, Annotated[float, Field(gt=0)]] = Field(default_factory=lambda: {"character": 1.0}, min_length=1)
     psm_share: Share = 0.5
+    min_characters: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("units", mode="before")
+    @classmethod
+    def _alone(cls, units: object) -> object:
+        return {units: 1.0} if isinstance(units, str) else units
 
 
 class LossRecipe(Recipe):
@@ -62,33 +85,61 @@ class LossRecipe(Recipe):
     end_weight: Annotated[float, Field(gt=0)] = 1.0
 
 
+class MixtureChange(Recipe):
+    """Another mixture, from an optimiser step on.
+
+    Attributes:
+        from_step: the first step with it, counted from 0.
+        mixture: as the recipe's own.
+    """
+
+    from_step: Annotated[int, Field(gt=0)]
+    mixture: Shares
+
+
 class BatchRecipe(Recipe):
     """A stage's sequences.
 
     Attributes:
-        mixture: share of the sequences from each source (paper Table 1): a kind of document (`code`), or a kind in
-            one language (`code/Python`). A document belongs to every source it fits. Kinds the corpus does not hold
-            are left out and the rest scaled up; a language must be there.
+        mixture: share of the tokens from each source (paper Table 1): a kind of document (`code`), a kind in one
+            language (`code/Python`), `conversations`, or `repository`: several files of a package in corpus order, the
+            last of them infilled. A document belongs to every source it fits. Kinds the corpus does not hold are left
+            out and the rest scaled up; a language, conversations and repositories must be there.
+        mixture_changes: mixtures that take the first one's place, by step.
+        max_epochs: how often a source may be gone through, for all or by source. One that has been gives way and the
+            others take its share. Absent for no limit.
+        conversations: Parquet or JSON lines file, or a folder of them, that `conversations` in the mixture reads.
         sequence_tokens: length of a packed sequence.
         piece_tokens: longest piece of a document at `level: context`; the sequence's length when absent.
         infill: how documents become infilling examples.
         loss: which tokens carry loss.
     """
 
-    mixture: dict[SourceName, Annotated[float, Field(gt=0)]] = Field(
-        default_factory=lambda: {"code": 0.85, "code-related": 0.08, "natural": 0.07}
-    )
+    mixture: Shares = Field(default_factory=lambda: {"code": 0.85, "code-related": 0.08, "natural": 0.07})
+    mixture_changes: tuple[MixtureChange, ...] = ()
+    max_epochs: Positive | dict[SourceName, Positive] | None = None
+    conversations: str | None = None
     sequence_tokens: Annotated[int, Field(ge=64)] = 4096
     piece_tokens: Annotated[int, Field(ge=32)] | None = None
     infill: InfillRecipe = InfillRecipe()
     loss: LossRecipe = LossRecipe()
 
-    @field_validator("mixture")
-    @classmethod
-    def _not_empty(cls, mixture: dict[str, float]) -> dict[str, float]:
-        if not mixture:
-            raise ValueError("a mixture needs at least one source")
-        return mixture
+    @model_validator(mode="after")
+    def _consistent(self) -> BatchRecipe:
+        steps = [change.from_step for change in self.mixture_changes]
+        if steps != sorted(set(steps)):
+            raise ValueError(f"mixture_changes come at steps {', '.join(map(str, steps))}, which do not rise")
+        caps = self.max_epochs if isinstance(self.max_epochs, dict) else {}
+        if unknown := [name for name in caps if name not in self.sources]:
+            raise ValueError(f"max_epochs names '{unknown[0]}', which is in no mixture")
+        if ("conversations" in self.sources) != (self.conversations is not None):
+            raise ValueError("`conversations` wants a share in the mixture and a path, and has one of them")
+        return self
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of every source that the run draws from, sorted."""
+        return sorted({*self.mixture, *(name for change in self.mixture_changes for name in change.mixture)})
 
     @property
     def longest_piece(self) -> int:

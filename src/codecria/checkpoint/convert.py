@@ -56,7 +56,7 @@ def convert(
             is whole.
         format: what to write.
         dtype: of the weights in a Hugging Face folder. By default they keep theirs; from GGUF blocks it is float32,
-            the only one that holds every block's numbers.
+            the only one that holds every block's numbers, and from an adapter its merged products.
         rope_theta: for a source that does not state its rotary base period.
         shard_bytes: largest size of a safetensors file.
 
@@ -75,7 +75,7 @@ def convert(
     elif checkpoint.kind == "huggingface":
         _copy(checkpoint, target, dtype, shard_bytes)
     else:
-        if checkpoint.kind == "gguf":
+        if checkpoint.kind in ("gguf", "adapter"):
             dtype = dtype or torch.float32
         save_huggingface(target, _tracked(checkpoint, dtype), checkpoint, dtype=dtype, shard_bytes=shard_bytes)
 

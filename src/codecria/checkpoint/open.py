@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from codecria.checkpoint.adapter import ADAPTER_CONFIG, adapt
 from codecria.checkpoint.catalogue import fetch, find_entry, local_path, near_name
 from codecria.checkpoint.config_json import new_config, read_config
 from codecria.checkpoint.generation_config import list_ends
@@ -27,8 +28,9 @@ def open_checkpoint(path_or_name: str | Path, *, rope_theta: float | None = None
     """Open a checkpoint without reading its weights.
 
     Args:
-        path_or_name: a folder with config.json (Hugging Face) or params.json (Meta), a GGUF file or a folder that
-            holds one, or a name of the catalogue, which is fetched if it is not there yet.
+        path_or_name: a folder with config.json (Hugging Face), params.json (Meta) or adapter_config.json (an adapter,
+            merged with its base), a GGUF file or a folder that holds one, or a name of the catalogue, which is fetched
+            if it is not there yet.
         rope_theta: the rotary base period for a checkpoint that states none; a stated one stays.
 
     Raises:
@@ -42,6 +44,8 @@ def open_checkpoint(path_or_name: str | Path, *, rope_theta: float | None = None
         checkpoint = _open_huggingface(path, rope_theta)
     elif (path / PARAMS).is_file():
         checkpoint = _open_meta(path, rope_theta)
+    elif (path / ADAPTER_CONFIG).is_file():
+        checkpoint = _open_adapter(path, rope_theta)
     else:
         files = sorted(path.glob("*.gguf"))
         if len(files) != 1:
@@ -169,6 +173,15 @@ def _open_gguf(path: Path, rope_theta: float | None) -> Checkpoint:
         licence=licence if isinstance(licence, str) else licence_of(path.resolve().parent),
         source=GgufTensors(file, config),
     )
+
+
+def _open_adapter(folder: Path, rope_theta: float | None) -> Checkpoint:
+    config = read_json(folder / ADAPTER_CONFIG)
+    name = config.get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
+        raise CodecriaError("names no base model", where=folder / ADAPTER_CONFIG)
+    beside = folder / name
+    return adapt(folder, config, open_checkpoint(beside if beside.exists() else name, rope_theta=rope_theta))
 
 
 def _read_vocabulary(file: GgufFile) -> Tokenizer:

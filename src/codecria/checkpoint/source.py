@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from codecria.model.config import ModelConfig
     from codecria.tokenizer.tokenizer import Tokenizer
 
-Kind = Literal["huggingface", "meta", "gguf"]
+Kind = Literal["huggingface", "meta", "gguf", "adapter"]
 
 
 class TensorSource(Protocol):

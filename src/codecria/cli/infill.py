@@ -19,7 +19,7 @@ def infill(
     place: Annotated[
         str, typer.Argument(metavar="FILE:LINE:COL", help="Where the cursor is; `-` reads standard input.")
     ],
-    model: options.ModelOption = options.DEFAULT_MODEL,
+    model: options.ModelOption = options.INFILLING_MODEL,
     mark: Annotated[str, typer.Option(help="What marks the cursor in standard input.")] = "<FILL>",
     whole: Annotated[bool, typer.Option("--whole", help="Print the whole text with the middle in its place.")] = False,
     write: Annotated[bool, typer.Option("--write", "-w", help="Put the middle into the file itself.")] = False,

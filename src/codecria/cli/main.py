@@ -7,7 +7,21 @@ import sys
 
 import typer
 
-from codecria.cli import chat, complete, convert, corpus, demo, doctor, evaluate, infill, models, train
+from codecria.cli import (
+    chat,
+    complete,
+    convert,
+    corpus,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    infill,
+    models,
+    pipeline,
+    train,
+    train_replay,
+)
 from codecria.common.errors import CodecriaError, explain_os_error
 
 app = typer.Typer(
@@ -23,6 +37,9 @@ app.command("infill")(infill.infill)
 app.command("chat")(chat.chat)
 app.add_typer(corpus.app, name="corpus")
 app.command("train")(train.train)
+app.command("train-replay")(train_replay.train_replay)
+app.command("export")(export.export)
+app.command("pipeline")(pipeline.pipeline)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("models")(models.models)
@@ -48,6 +65,10 @@ def main() -> None:
     # machine's speed where none keeps 83 %. Must be set before torch loads its OpenMP; see benchmarks/RESULTS.md.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+    # oneDNN keeps a compiled product for each shape it has met, 1,024 by default and about 1 MB each: a training run over
+    # documents of ever new lengths grew by 1.4 GB in 100 steps until it was killed. 128 are more than one step's.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "128")
     try:
         app()
     except CodecriaError as error:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from codecria.generation.code_model import CodeModel
 
 DEFAULT_MODEL = "smollm2-135m"
+INFILLING_MODEL = "codecria-135m-infill"
 
 ModelOption = Annotated[
     str,

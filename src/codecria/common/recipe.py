@@ -2,15 +2,17 @@
 
 A recipe's schema lives in the room that runs it, as a subclass of `Recipe`. Errors name the file, the line and
 the key, and for an unknown key the nearest one that exists.
+
+`extends: NAME` takes every key of another recipe that is not written here: the name of one that ships, or a path
+seen from the file. It may stand at the top or in any section. Sections are merged; lists and tables are replaced.
 """
 
 from __future__ import annotations
 
 import difflib
-import types
 import typing
 from pathlib import Path
-from typing import Any, TypeVar, Union, cast
+from typing import Any, ClassVar, NamedTuple, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +24,8 @@ class Recipe(BaseModel):
     """Base of every recipe: unknown keys are errors, values are checked, instances do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    not_inherited: ClassVar[tuple[str, ...]] = ()
+    """Keys that `extends` does not bring along."""
 
     def to_yaml(self) -> str:
         """The whole recipe with every default written out; loading it again gives an equal recipe."""
@@ -77,14 +81,33 @@ def load_recipe(schema: type[R], source: str | Path, overrides: list[str] | None
         CodecriaError: an unknown key (with the nearest that exists), a missing one, or a value that does not fit,
             each with file and line.
     """
-    path = find_recipe(source)
+    tree, files = _read([schema], find_recipe(source), ())
+    overridden = {_apply_override(tree, override) for override in overrides or []}
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, schema, files, overridden) from error
+
+
+class _File(NamedTuple):
+    """A file that a recipe was read from, and the place in the recipe where its mapping lies."""
+
+    place: tuple[str | int, ...]
+    path: Path
+    node: Any
+
+
+def _read(models: list[type[BaseModel]], path: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], list[_File]]:
+    """The mapping in a file, what it extends filled in; and the files it came from, this one first."""
+    if path.resolve() in below:
+        chain = " → ".join(each.name for each in (*below[below.index(path.resolve()) :], path))
+        raise CodecriaError(f"recipes that extend one another in a circle: {chain}", where=path)
     try:
         text = path.read_text()
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    try:
         node = yaml.compose(text, Loader=_Loader)
         data = yaml.load(text, Loader=_Loader)
+    except OSError as error:
+        raise explain_os_error(error, path) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
@@ -94,12 +117,42 @@ def load_recipe(schema: type[R], source: str | Path, overrides: list[str] | None
         data = {}
     if not isinstance(data, dict):
         raise CodecriaError("a recipe is a mapping of keys to values", where=path)
-    tree = cast("dict[str, Any]", data)
-    overridden = {_apply_override(tree, override) for override in overrides or []}
-    try:
-        return schema.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, schema, path, node, overridden) from error
+    files = [_File((), path, node)]
+    return _extend(models, data, (), files, (*below, path.resolve())), files
+
+
+def _extend(
+    models: list[type[BaseModel]], value: Any, place: tuple[str | int, ...], files: list[_File], below: tuple[Path, ...]
+) -> Any:
+    """A value with every `extends` in it resolved; the files that were read for it join `files`."""
+    if isinstance(value, list):
+        items = cast("list[Any]", value)
+        return [_extend(models, each, (*place, number), files, below) for number, each in enumerate(items)]
+    if not isinstance(value, dict) or not models:
+        return value
+    mapping = cast("dict[str, Any]", value)
+    own = {
+        key: _extend(_models_at(models, key), each, (*place, key), files, below)
+        for key, each in mapping.items()
+        if key != "extends"
+    }
+    if "extends" not in mapping:
+        return own
+    name = str(mapping["extends"])
+    beside = files[0].path.parent / name
+    base, more = _read(models, find_recipe(beside if beside.is_file() else name), below)
+    files += [_File((*place, *each.place), each.path, each.node) for each in more]
+    left_out = {key for model in models for key in getattr(model, "not_inherited", ())}
+    return _merge(models, {key: each for key, each in base.items() if key not in left_out}, own)
+
+
+def _merge(models: list[type[BaseModel]], base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        inner, below = base.get(key), _models_at(models, key)
+        both = isinstance(inner, dict) and isinstance(value, dict) and below
+        merged[key] = _merge(below, cast("Any", inner), cast("Any", value)) if both else value
+    return merged
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> str:
@@ -107,27 +160,36 @@ def _apply_override(tree: dict[str, Any], override: str) -> str:
     if not equals or not key.strip():
         raise CodecriaError(f"'{override}' is not of the form key.sub=value", where="--set")
     *parents, last = key.strip().split(".")
-    place = tree
+    place: Any = tree
+    found: list[str] = []
     for part in parents:
-        child: Any = place.setdefault(part, {})
-        if not isinstance(child, dict):
+        if isinstance(place, list):  # an item by its name: `stages.code.steps`
+            items = cast("list[Any]", place)
+            names = [item.get("name", "") if isinstance(item, dict) else "" for item in items]
+            if part not in names:
+                raise CodecriaError(f"nothing there is named '{part}'", where=f"--set {key}")
+            place = items[names.index(part)]
+            found.append(str(names.index(part)))
+        else:
+            place = place.setdefault(part, {})
+            found.append(part)
+        if not isinstance(place, dict | list):
             raise CodecriaError(f"'{part}' holds a value, not keys", where=f"--set {key}")
-        place = cast("dict[str, Any]", child)
+    if isinstance(place, list):
+        raise CodecriaError(f"'{found[-1]}' holds a list: name an item of it", where=f"--set {key}")
     try:
-        place[last] = yaml.load(value, Loader=_Loader)
+        cast("dict[str, Any]", place)[last] = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise CodecriaError(f"'{value}' is not a YAML value", where=f"--set {key}") from error
-    return key.strip()
+    return ".".join([*found, last])
 
 
-def _explain(
-    error: ValidationError, schema: type[Recipe], path: Path, node: Any, overridden: set[str]
-) -> CodecriaError:
+def _explain(error: ValidationError, schema: type[Recipe], files: list[_File], overridden: set[str]) -> CodecriaError:
     # A misspelt key often leaves the right one missing: the misspelling is the one to name.
     problem = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
     dotted = ".".join(str(part) for part in location)
-    where = f"--set {dotted}" if dotted in overridden else f"{path}{_line_of(node, location)}"
+    where = f"--set {dotted}" if dotted in overridden else _line_of(files, location)
     if problem["type"] == "extra_forbidden":
         known = _keys_at(schema, location[:-1])
         near = _nearest(str(location[-1]), known)
@@ -143,26 +205,38 @@ def _keys_at(schema: Any, location: list[Any]) -> list[str]:
     """Names of the fields a recipe has at `location`, looking through lists, dicts, optionals and unions."""
     schemas = _models_in(schema)
     for part in location:
-        found: list[type[BaseModel]] = []
-        for model in schemas:
-            if isinstance(part, str) and part in model.model_fields:
-                found += _models_in(model.model_fields[part].annotation)
-        schemas = found or schemas
+        schemas = _models_at(schemas, part) or schemas
     return sorted({name for model in schemas for name in model.model_fields})
+
+
+def _models_at(models: list[type[BaseModel]], key: Any) -> list[type[BaseModel]]:
+    return [
+        inner
+        for model in models
+        if key in model.model_fields
+        for inner in _models_in(model.model_fields[key].annotation)
+    ]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    origin = typing.get_origin(annotation)
-    if origin in (Union, types.UnionType, list, dict, tuple) or origin is not None:
-        return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
-    return []
+    return [model for inner in typing.get_args(annotation) for model in _models_in(inner)]
 
 
-def _line_of(node: Any, location: list[Any]) -> str:
-    """`:line` of the deepest part of `location` that stands in the file."""
-    line = ""
+def _line_of(files: list[_File], location: list[Any]) -> str:
+    """`file:line` of the deepest part of `location` that stands in one of the files."""
+    deepest, where = -1, str(files[0].path)
+    for place, path, node in files:
+        if tuple(location[: len(place)]) == place:
+            depth, line = _line_in(node, location[len(place) :])
+            if len(place) + depth > deepest:
+                deepest, where = len(place) + depth, f"{path}{line}"
+    return where
+
+
+def _line_in(node: Any, location: list[Any]) -> tuple[int, str]:
+    line, depth = "", 0
     for part in location:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
@@ -174,7 +248,10 @@ def _line_of(node: Any, location: list[Any]) -> str:
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = f":{node.start_mark.line + 1}"
-    return line
+        else:
+            break
+        depth += 1
+    return depth, line
 
 
 def _nearest(name: str, known: list[str]) -> str | None:

@@ -14,6 +14,7 @@ Golden vector (Llama's vocabulary): prefix 'def remove_non_ascii(s: str) -> str:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Order = Literal["psm", "spm"]
+
+_BEFORE_BORDER = re.compile(r".*[A-Za-z](?=[ \n])", re.DOTALL)
+"""A text up to the last place where a space or line end follows a letter: no token crosses such a place."""
 
 
 class Encoder(Protocol):
@@ -44,6 +48,10 @@ class Encoder(Protocol):
 
     def encode_infilling(self, text: str) -> list[int]:
         """Ids of a text that continues something: no implicit leading space."""
+        ...
+
+    def token_bytes(self, id: int) -> bytes:
+        """What an id adds to a text, in UTF-8; the implicit space included."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -126,9 +134,28 @@ def infill_example(encoder: Encoder, sentinels: Sentinels, split: Split, order: 
         prompt = infill_prompt(encoder, sentinels, prefix, suffix, order)
         return Example([*prompt, *encoder.encode_infilling(middle), sentinels.end[0]], len(prompt))
     head = infill_prompt(encoder, sentinels, "", suffix, order)
-    joined = encoder.encode(prefix + middle)
-    shared = common_length(encoder.encode(prefix), joined)
-    return Example([*head, *joined, sentinels.end[0]], len(head) + shared)
+    text = prefix + middle
+    joined = encoder.encode(text)
+    return Example([*head, *joined, sentinels.end[0]], len(head) + _shared_length(encoder, text, len(prefix), joined))
+
+
+def _shared_length(encoder: Encoder, text: str, stop: int, joined: Sequence[int]) -> int:
+    """How many leading ids `encode(text[:stop])` shares with `joined`, the ids of the text.
+
+    Tokens before the last border are the same in both, so only what stands behind it is encoded once more. Should no
+    token begin at the border, in a vocabulary unlike those known, everything is.
+    """
+    before = _BEFORE_BORDER.match(text, 0, stop)
+    if before is not None:
+        rest = text[before.end() :].encode()
+        first, size, spelled = len(joined), 0, list[bytes]()
+        while size < len(rest) and first:
+            first -= 1
+            spelled.append(encoder.token_bytes(joined[first]))
+            size += len(spelled[-1])
+        if b"".join(reversed(spelled)) == rest:
+            return first + common_length(encoder.encode_infilling(text[before.end() : stop]), joined[first:])
+    return common_length(encoder.encode(text[:stop]), joined)
 
 
 def continues_prefix(sentinels: Sentinels, order: Order) -> bool:

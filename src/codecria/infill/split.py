@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import struct
+from itertools import accumulate, count
 from typing import TYPE_CHECKING, Literal
 
-from codecria.common.random import draw_integer, draw_uniform
+from codecria.common.random import digest
 from codecria.infill.layout import Split
+from codecria.infill.syntax import node_around
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from codecria.common.random import Key
 
-Unit = Literal["character", "line"]
+Unit = Literal["character", "line", "syntax"]
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 """A line as editors count them: ended by a line feed alone, not by the other breaks `str.splitlines` knows."""
@@ -19,42 +24,74 @@ _MORE_LINES = 0.1
 _MAX_LINES = 4
 
 
-def split_document(text: str, unit: Unit, *key: Key) -> Split:
-    """Cut by the recipe's unit: `character` as the paper, `line` as the demo."""
-    return split_characters(text, *key) if unit == "character" else split_lines(text, *key)
+class Draws:
+    """Uniform numbers one after another from one key: four of each digest, where a digest a draw costs five times that.
+
+    Args:
+        key: what every number depends on, and all it depends on.
+    """
+
+    def __init__(self, *key: Key) -> None:
+        self._words: Iterator[int] = (
+            word for block in count() for word in struct.unpack("<4Q", digest(*key, "draws", block))
+        )
+
+    def uniform(self) -> float:
+        """A number in [0, 1), with 53 random bits."""
+        return (next(self._words) >> 11) * 2.0**-53
+
+    def integer(self, bound: int) -> int:
+        """An integer in [0, bound); no value is likelier than another by more than `bound` parts in 2**64."""
+        return (next(self._words) * bound) >> 64
 
 
-def split_characters(text: str, *key: Key) -> Split:
+def split_document(text: str, units: Mapping[Unit, float], draws: Draws, language: str | None = None) -> Split:
+    """Cut by a unit drawn by its share.
+
+    `character` is the paper's, `line` what an editor asks for, `syntax` a node of the syntax tree. Where there is no
+    such node (a language without a grammar, text the grammar cannot read) `syntax` is `line`.
+    """
+    names = sorted(units)
+    reached = list(accumulate(units[name] for name in names))
+    drawn = draws.uniform() * reached[-1]
+    unit = next((name for name, end in zip(names, reached, strict=True) if drawn < end), names[-1])
+    if unit == "character":
+        return split_characters(text, draws)
+    node = None if unit == "line" else node_around(text, language, draws)
+    return split_lines(text, draws) if node is None else node
+
+
+def split_characters(text: str, draws: Draws) -> Split:
     """Two cuts, independent and uniform over the document's characters (paper §2.3); parts may be empty."""
-    cuts = sorted(draw_integer(len(text) + 1, *key, "cut", side) for side in range(2))
-    return Split(text[: cuts[0]], text[cuts[0] : cuts[1]], text[cuts[1] :])
+    start, stop = sorted(draws.integer(len(text) + 1) for _ in range(2))
+    return Split(text[:start], text[start:stop], text[stop:])
 
 
-def split_lines(text: str, *key: Key) -> Split:
+def split_lines(text: str, draws: Draws) -> Split:
     """A middle as an editor asks for it: from a place in a line to the end of that line or one of the next few.
 
     The line is uniform among those with text. The middle begins at the line's first column (half of the draws),
     after its indentation (a quarter) or at a uniform column (a quarter); it spans one line with probability 9/10 and
     never more than four. The line end after it belongs to the suffix. A document without text is cut at characters.
     """
-    lines = _LINE.findall(text)
+    lines: list[str] = _LINE.findall(text)
     filled = [number for number, line in enumerate(lines) if line.strip()]
     if not filled:
-        return split_characters(text, *key)
-    first = filled[draw_integer(len(filled), *key, "line")]
+        return split_characters(text, draws)
+    first = filled[draws.integer(len(filled))]
     last = first
-    while last - first + 1 < _MAX_LINES and draw_uniform(*key, "more", last) < _MORE_LINES and last + 1 < len(lines):
+    while last - first + 1 < _MAX_LINES and last + 1 < len(lines) and draws.uniform() < _MORE_LINES:
         last += 1
     line = lines[first]
-    place = draw_uniform(*key, "place")
+    place = draws.uniform()
     if place < 0.5:
         column = 0
     elif place < 0.75:
         column = len(line) - len(line.lstrip())
     else:
-        column = draw_integer(len(line.rstrip("\r\n")) + 1, *key, "column")
-    start = sum(len(each) for each in lines[:first]) + column
-    stop = sum(len(each) for each in lines[: last + 1])
+        column = draws.integer(len(line.rstrip("\r\n")) + 1)
+    start = sum(map(len, lines[:first])) + column
+    stop = sum(map(len, lines[: last + 1]))
     ending = lines[last]
     stop -= len(ending) - len(ending.rstrip("\r\n"))
     return Split(text[:start], text[start : max(stop, start)], text[max(stop, start) :])

@@ -6,7 +6,7 @@ Shapes: B rows, L tokens, H heads, K head_dim.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -43,9 +43,28 @@ def rotary_table(frequencies: Tensor, positions_BL: Tensor) -> tuple[Tensor, Ten
     return angles_BLK.cos().unsqueeze(1), angles_BLK.sin().unsqueeze(1)
 
 
-def apply_rotary(x_BHLK: Tensor, cos_B1LK: Tensor, sin_B1LK: Tensor) -> Tensor:
-    """Turn queries or keys by their positions. Computed in float32, returned in the input's dtype."""
+class _Rotary(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_BHLK: Tensor, cos_B1LK: Tensor, sin_B1LK: Tensor) -> Tensor:
+        ctx.save_for_backward(cos_B1LK, sin_B1LK)
+        return _turned(x_BHLK, cos_B1LK, sin_B1LK, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return _turned(grads[0], *ctx.saved_tensors, -1.0), None, None
+
+
+def _turned(x_BHLK: Tensor, cos_B1LK: Tensor, sin_B1LK: Tensor, direction: float) -> Tensor:
     x = x_BHLK.float()
     first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return (x * cos_B1LK + turned * sin_B1LK).to(x_BHLK.dtype)
+    sin = sin_B1LK.chunk(2, dim=-1)[0]
+    out = x * cos_B1LK
+    out_first, out_second = out.chunk(2, dim=-1)
+    out_first.addcmul_(second, sin, value=-direction)
+    out_second.addcmul_(first, sin, value=direction)
+    return out.to(x_BHLK.dtype)
+
+
+def apply_rotary(x_BHLK: Tensor, cos_B1LK: Tensor, sin_B1LK: Tensor) -> Tensor:
+    """Turn queries or keys by their positions. Computed in float32, returned in the input's dtype."""
+    return _Rotary.apply(x_BHLK, cos_B1LK, sin_B1LK)  # pyright: ignore[reportReturnType]

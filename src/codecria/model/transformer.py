@@ -5,7 +5,7 @@ Shapes: B rows, L tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from codecria.model.attention import Attention, AttentionPlan, KeyValueCache, grouped_mask
 from codecria.model.documents import document_attention
 from codecria.model.loss import weighted_cross_entropy
+from codecria.model.products import Linear
 from codecria.model.rotary import rotary_frequencies, rotary_table
 
 if TYPE_CHECKING:
@@ -21,6 +22,26 @@ if TYPE_CHECKING:
 
     from codecria.model.config import ModelConfig
     from codecria.model.documents import PackedAttention
+
+
+class _RMSNorm(torch.autograd.Function):
+    """On a CPU PyTorch has no kernel of its own for it; autograd over its formula keeps three copies of the input."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = (length.square() / x.shape[-1] + eps).rsqrt_()
+        ctx.save_for_backward(x, weight_D, scale)
+        return (x * scale).mul_(weight_D)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        x, weight_D, scale = ctx.saved_tensors
+        aligned = grads[0] * x
+        along = (aligned * weight_D).sum(dim=-1, keepdim=True)
+        grad_weight = aligned.mul_(scale).flatten(0, -2).sum(dim=0)
+        grad_x = (grads[0] * weight_D).addcmul_(x, along * (scale.square() / x.shape[-1]), value=-1.0).mul_(scale)
+        return grad_x, grad_weight, None
 
 
 class RMSNorm(nn.Module):
@@ -39,7 +60,23 @@ class RMSNorm(nn.Module):
         """[..., D] in, [..., D] out."""
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        if device == "cpu" and type(x) is Tensor and type(self.weight) is nn.Parameter:
+            return _RMSNorm.apply(x.float(), self.weight.float(), self.eps).to(dtype)  # pyright: ignore
         return F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps).to(dtype)
+
+
+class _SwiGLU(torch.autograd.Function):
+    """silu(gate) · up, of which backward keeps the two inputs alone."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        gate, up = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(grads[0] * up, gate), F.silu(gate).mul_(grads[0])
 
 
 class FeedForward(nn.Module):
@@ -47,13 +84,13 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """[B, L, D] in, [B, L, D] out."""
-        return self.down_proj(F.silu(self.gate_proj(x_BLD)) * self.up_proj(x_BLD))
+        return self.down_proj(_SwiGLU.apply(self.gate_proj(x_BLD), self.up_proj(x_BLD)))
 
 
 class Block(nn.Module):
@@ -162,7 +199,7 @@ class Transformer(nn.Module):
             The sum over targets of weight · (-log p), a scalar; and -log p of the targets whose weight is not 0, in
             their order, float32 in nats, without gradient.
         """
-        hidden_BLD = self(ids_BL, positions_BL=positions_BL, documents=documents, packed=packed)
+        hidden_BLD = self.forward(ids_BL, positions_BL=positions_BL, documents=documents, packed=packed)
         return self.score(hidden_BLD.flatten(0, 1), targets_BL.flatten(), weights_BL.flatten())
 
     def score(self, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor) -> tuple[Tensor, Tensor]:

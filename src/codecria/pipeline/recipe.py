@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -16,20 +16,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+FOUNDATION = "foundation"
+
+
 class Stage(TrainRecipe):
-    """A training stage. Its parent is the stage before it, its corpus the pipeline's, unless it names its own.
+    """A training stage. It may extend a recipe of its own (`extends: code-7b`), all but that one's model and corpus.
 
     Attributes:
         name: names the stage's folder.
+        parent: the stage it begins from, or `foundation`; the one before it when absent.
+        model: a checkpoint to begin from instead of a stage's.
+        corpus: the pipeline's when absent.
     """
 
+    not_inherited: ClassVar[tuple[str, ...]] = ("model", "corpus")
+
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    parent: str | None = None
     model: str = ""
     corpus: str = ""
 
     def placed(self, parent: str | Path, corpus: Path) -> TrainRecipe:
         """The stage as a recipe of its own."""
-        values = self.model_dump(exclude={"name"})
+        values = self.model_dump(exclude={"name", "parent"})
         values["model"] = self.model or str(parent)
         values["corpus"] = self.corpus or str(corpus)
         return TrainRecipe.model_validate(values)
@@ -42,7 +51,7 @@ class PipelineRecipe(Recipe):
         title: heading of the report.
         foundation: the model it begins with: a path, or a name from the catalogue.
         corpus: what the corpus is built from.
-        stages: in order; each takes the checkpoint of the one before.
+        stages: in order; each takes the checkpoint of the one before, or of the one it names as its parent.
         evaluate: measured before the first stage and after the last; absent for none.
         evaluation_precision: dtype of the weights while measuring.
         seed: of the evaluation's draws; corpus and stages have their own.
@@ -60,8 +69,22 @@ class PipelineRecipe(Recipe):
     @classmethod
     def _names_differ(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         names = [stage.name for stage in stages]
-        if taken := {"corpus", "start", "before", "after"} & set(names) or {
+        for number, stage in enumerate(stages):
+            if stage.parent is not None and stage.parent not in (FOUNDATION, *names[:number]):
+                earlier = ", ".join((FOUNDATION, *names[:number]))
+                raise ValueError(f"the parent '{stage.parent}' of '{stage.name}' is none of those before it: {earlier}")
+        if taken := {"corpus", "start", "before", "after", FOUNDATION} & set(names) or {
             name for name in names if names.count(name) > 1
         }:
             raise ValueError(f"the stage name '{taken.pop()}' is taken")
         return stages
+
+    def parent_of(self, name: str) -> str:
+        """The name of the stage that a stage begins from, or `foundation`."""
+        names = [stage.name for stage in self.stages]
+        number = names.index(name)
+        return self.stages[number].parent or (names[number - 1] if number else FOUNDATION)
+
+    def shaping(self) -> dict[str, Any]:
+        """Every key that shapes the numbers: a pipeline may go on with other ranks, workers and trackers."""
+        return {**self.model_dump(mode="json"), "stages": [stage.shaping() for stage in self.stages]}

@@ -12,7 +12,8 @@ report.html   all of it on one page
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
@@ -20,12 +21,10 @@ from codecria.common.progress import console
 from codecria.common.recipe import load_recipe
 from codecria.corpus.build import build_corpus
 from codecria.evaluation.run import EvaluateRecipe, evaluate
-from codecria.pipeline.recipe import PipelineRecipe
+from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe
 from codecria.training.loop import train
+from codecria.training.metrics import read_metrics
 from codecria.training.start import save_start
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -58,18 +57,71 @@ def run_pipeline(recipe: PipelineRecipe, folder: Path) -> Finished:
         _say(2, "before", "the foundation model, its infill markers untrained")
         save_start(recipe.stages[0].placed(recipe.foundation, corpus), start)
         before = _measure(recipe, start, corpus, folder / "before")
-    parent: str | Path = recipe.foundation
-    metrics: list[Path] = []
     for stage in recipe.stages:
-        _say(3, f"stage {stage.name}", f"{stage.steps} steps from {parent}")
-        parent = train(stage.placed(parent, corpus), folder / stage.name)
-        metrics.append(folder / stage.name / "metrics.jsonl")
+        run_stage(recipe, folder, stage.name)
+    metrics = [folder / stage.name / "metrics.jsonl" for stage in recipe.stages]
     checkpoint = folder / recipe.stages[-1].name / "checkpoint"
     after = None
     if recipe.evaluate is not None:
         _say(4, "after", str(checkpoint))
         after = _measure(recipe, checkpoint, corpus, folder / "after")
     return Finished(recipe, folder, corpus, checkpoint, before, after, metrics)
+
+
+def run_stage(recipe: PipelineRecipe, folder: Path, name: str) -> Path:
+    """Run or continue one stage; a finished one is left as it is.
+
+    Several ranks may call it together, when the corpus is there.
+
+    Returns:
+        Its checkpoint's folder.
+
+    Raises:
+        CodecriaError: no stage has that name, its parent is not finished, the folder holds another pipeline, or
+            training fails.
+    """
+    _claim(folder, recipe)
+    stages = {stage.name: stage for stage in recipe.stages}
+    if name not in stages:
+        raise CodecriaError(f"no stage is named '{name}'", where=folder, mend=f"stages: {', '.join(stages)}")
+    checkpoint = folder / name / "checkpoint"
+    if _finished(checkpoint):
+        return checkpoint
+    stage, parent = stages[name], recipe.parent_of(name)
+    begins_from = recipe.foundation if parent == FOUNDATION else str(folder / parent / "checkpoint")
+    if parent != FOUNDATION and not stage.model and not _finished(Path(begins_from)):
+        raise CodecriaError(f"the stage '{parent}' is not finished", where=folder, mend="run it first")
+    placed = stage.placed(begins_from, folder / "corpus")
+    _say(3, f"stage {name}", f"{stage.steps} steps from {placed.model}")
+    return train(placed, folder / name)
+
+
+def _finished(checkpoint: Path) -> bool:
+    return (checkpoint / "lineage.json").exists()
+
+
+class Progress(NamedTuple):
+    """How far a stage is."""
+
+    name: str
+    parent: str
+    steps: int
+    done: int
+    tokens: int
+    loss: float | None
+    finished: bool
+
+
+def stages_done(recipe: PipelineRecipe, folder: Path) -> list[Progress]:
+    """How far each stage is, by its metrics."""
+    rows: list[Progress] = []
+    for stage in recipe.stages:
+        lines = [line for line in read_metrics(folder / stage.name / "metrics.jsonl") if "loss" in line]
+        last: dict[str, Any] = lines[-1] if lines else {"step": 0, "tokens": 0, "loss": None}
+        finished = _finished(folder / stage.name / "checkpoint")
+        figures = (stage.steps, last["step"], last["tokens"], last["loss"], finished)
+        rows.append(Progress(stage.name, recipe.parent_of(stage.name), *figures))
+    return rows
 
 
 def _measure(recipe: PipelineRecipe, checkpoint: Path, corpus: Path, folder: Path) -> Path:
@@ -90,9 +142,8 @@ def _claim(folder: Path, recipe: PipelineRecipe) -> None:
     if not path.exists():
         write_atomic(path, recipe.to_yaml())
         return
-    there = load_recipe(PipelineRecipe, path)
-    if there != recipe:
-        old, new = there.model_dump(), recipe.model_dump()
+    old, new = load_recipe(PipelineRecipe, path).shaping(), recipe.shaping()
+    if old != new:
         keys = ", ".join(key for key in new if old[key] != new[key])
         what = f"holds a run of another recipe: {keys} differ"
         raise CodecriaError(what, where=folder, mend="name another folder, or remove this one")

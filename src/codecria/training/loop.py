@@ -1,46 +1,48 @@
 """The training loop of one stage.
 
 A run folder holds `recipe.yaml`, `prepared/` (packed corpus), `metrics.jsonl`, `state/` (what a killed run resumes
-from) and, once done, `checkpoint/` (a Hugging Face folder with `lineage.json`). Killed at any moment and started
-again with the same recipe, a run gives the same losses: on the same machine, ranks and thread count, to the bit.
+from), `exports/` and `bad/` where there are any and, once done, `checkpoint/` (a Hugging Face folder with
+`lineage.json`). Killed at any moment and started again with the same recipe, a run gives the same losses: on the same
+machine, ranks and thread count, to the bit.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import platform
-import shutil
+import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from codecria.batches.loader import Sequences
-from codecria.batches.prepare import prepare
-from codecria.checkpoint.huggingface import save_huggingface
+from codecria.batches.prepare import check_size, prepare
 from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
 from codecria.common.progress import progress_bar
 from codecria.common.recipe import load_recipe
-from codecria.corpus.store import read_manifest
-from codecria.training.lora import plain_weights, row_tables
-from codecria.training.metrics import MetricsFile
+from codecria.model.precision import compute_dtype
+from codecria.training.export import export_model
+from codecria.training.lora import row_tables
+from codecria.training.metrics import Efficiency, Journal, lines_up_to, memory_gb
 from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser
 from codecria.training.parallel import make_model, open_world
+from codecria.training.preemption import Preemption
 from codecria.training.recipe import TrainRecipe
 from codecria.training.start import begin
-from codecria.training.state import Counter, States
-from codecria.training.step import take_gradient, take_step
+from codecria.training.state import States
+from codecria.training.step import pass_over, take_gradient, take_step
+from codecria.training.trackers import check_trackers
+from codecria.training.validation import Validation
+from codecria.training.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from codecria.batches.loader import Sequence as Row
     from codecria.model.transformer import Transformer
     from codecria.training.parallel import World
-    from codecria.training.start import Start
 
 
 class Probe(Protocol):
@@ -52,7 +54,7 @@ class Probe(Protocol):
         ...
 
     def __call__(self, model: Transformer, step: int) -> Mapping[str, float]:
-        """Figures by name; they are written to the metrics under those names."""
+        """Figures by name; they are written to the metrics under those names. Every rank calls it, without gradient."""
         ...
 
 
@@ -68,10 +70,12 @@ def train(recipe: TrainRecipe, folder: Path, probes: Sequence[Probe] = ()) -> Pa
         The checkpoint folder.
 
     Raises:
-        CodecriaError: the folder holds a run of another recipe, the parent cannot be loaded, the corpus is empty,
-            or the loss is no number.
+        CodecriaError: the folder holds a run of another recipe, the parent cannot be loaded, the corpus is smaller than
+            one step, a tracker is not installed, or a step is bad.
+        SystemExit: SIGTERM (status 143) or Ctrl-C (130) came; the state is saved.
     """
     checkpoint = folder / "checkpoint"
+    check_trackers(recipe.watch.trackers)
     with open_world(recipe.parallel, recipe.device) as world:
         if world.first:
             _claim(folder, recipe)
@@ -86,82 +90,115 @@ class Run:
     """A stage under way on this rank."""
 
     def __init__(self, recipe: TrainRecipe, folder: Path, world: World, probes: Sequence[Probe]) -> None:
-        self.recipe, self.folder, self.world, self.probes = recipe, folder, world, probes
+        self.recipe, self.folder, self.world = recipe, folder, world
         self.start = begin(recipe)
         _check_share(recipe, world)
         prepared = folder / "prepared"
         if world.first:
-            prepare(Path(recipe.corpus), self.start.tokenizer, recipe.batches, prepared, recipe.seed)
+            facts = prepare(Path(recipe.corpus), self.start.tokenizer, recipe.batches, prepared, recipe.seed)
+            check_size(facts, recipe.sequences_per_step)
         world.barrier()
-        self.sequences = Sequences(prepared, self.start.tokenizer, self.start.sentinels, recipe.batches, recipe.seed)
+        tokenizer, sentinels = self.start.tokenizer, self.start.sentinels
+        self.sequences = Sequences(
+            prepared, tokenizer, sentinels, recipe.batches, recipe.seed, recipe.sequences_per_step
+        )
+        self.notes = self.sequences.mixture.check(recipe.steps * recipe.sequences_per_step)
+        asked = recipe.validation
+        own = [] if asked is None else [Validation(asked, recipe, self.start, folder, world)]
+        self.probes = [*probes, *own]
         self.model = make_model(self.start, recipe, world).train()
+        self.parameters = [each for each in self.model.parameters() if each.requires_grad]
         self.optimiser = make_optimiser(self.model, recipe.optimiser)
         rows = [] if recipe.lora is not None else row_tables(self.model)
         self.faster = FasterRows(rows, self.start.new_rows, recipe.optimiser.new_rows_factor)
+        self.efficiency = Efficiency.of(self.start.config, recipe, world)
         self.states = States(folder / "state", recipe, world)
-        self.counter = Counter()
 
     def go(self) -> None:
         """Train to the last step and write the checkpoint."""
         self.counter = self.states.resume(self.model, self.optimiser)
-        self.metrics = MetricsFile(self.folder / "metrics.jsonl", self.counter.step)
-        with contextlib.closing(self.metrics):
-            self._steps()
+        lines = lines_up_to(self.folder / "metrics.jsonl", self.counter.step)
+        self.watch = Watch(self.folder, self.recipe, self.world, lines, self.counter.step)
+        probed = any(line["step"] == self.counter.step and "learning_rate" not in line for line in lines)
+        self.world.barrier()
+        if self.world.first:
+            for note in filter(None, (self.efficiency.note, *self.notes)):
+                print(note, file=sys.stderr)
+        self.journal = Journal(self.folder, self.counter.step, self.recipe, self.world)
+        try:
+            self._steps(probed=self.world.any(probed))
+        finally:
+            # The thread that writes a state uses the ranks' group: it must be done before they part.
+            self.journal.close()
+            self.states.finish()
         self.export(self.folder / "checkpoint")
-        shutil.rmtree(self.folder / "state", ignore_errors=True)
+        self.states.clear()
 
     def export(self, folder: Path) -> None:
-        """Write the model as it is now as a checkpoint folder."""
-        save_huggingface(
-            folder,
-            plain_weights(self.model),
-            self.start.description,
-            dtype=torch.bfloat16 if self.recipe.export_precision == "bf16" else torch.float32,
-            lineage=lineage(self.recipe, self.start, self.counter),
-        )
+        """Write the model as it is now as a checkpoint folder. Every rank calls it."""
+        export_model(self.model, self.start, self.counter, self.recipe, folder, self.world)
 
-    def _steps(self) -> None:
+    def _steps(self, probed: bool) -> None:
         recipe, counter = self.recipe, self.counter
-        share = recipe.sequences_per_step // self.world.data_ranks
         stream = self.sequences.run(self._numbers(), recipe.loader_workers)
-        if counter.step == 0:
-            self._probe(force=True)
-        with progress_bar("train", total=recipe.steps, unit="steps", start=counter.step) as bar:
+        with (
+            contextlib.closing(stream),
+            progress_bar("train", total=recipe.steps, unit="steps", start=counter.step) as bar,
+            Preemption(recipe.watch.grace_s, self.world) as preemption,
+        ):
+            self._between_steps(probe=not probed)
             while counter.step < recipe.steps:
-                began_s = time.monotonic()
-                batch = [next(stream) for _ in range(share)]
-                rate = learning_rate(counter.step, recipe.steps, recipe.optimiser)
-                parameters = [each for group in self.optimiser.param_groups for each in group["params"]]
-                figures = take_gradient(self.model, parameters, batch, recipe, self.world, self.sequences.sources)
-                if not figures.finite:
-                    raise CodecriaError(
-                        f"the loss is {figures.loss} and the gradient's norm {figures.gradient_norm}",
-                        where="training",
-                        mend="lower optimiser.peak_rate; the last saved state is whole",
-                    )
-                take_step(self.optimiser, self.faster, rate)
-                counter.step += 1
-                counter.sequence += recipe.sequences_per_step
-                counter.tokens += figures.tokens
-                took_s = time.monotonic() - began_s
-                self.metrics.write(
-                    step=counter.step,
-                    tokens=counter.tokens,
-                    loss=figures.loss,
-                    loss_by_kind=figures.loss_by_kind,
-                    loss_by_source=figures.loss_by_source,
-                    gradient_norm=figures.gradient_norm,
-                    learning_rate=rate,
-                    target_weight=figures.target_weight,
-                    tokens_per_s=round(figures.tokens / took_s, 1),
-                    forms=figures.forms,
-                )
-                bar.advance(1, note=f"loss {figures.loss:.3f} · {figures.tokens / took_s:.0f} tokens/s")
-                last = counter.step == recipe.steps
-                self._probe(force=last)
-                if not last and counter.step % recipe.checkpoint_every_steps == 0:
+                bar.advance(1, note=self._step(stream))
+                self._leave_if_asked(preemption)
+                if counter.step < recipe.steps and counter.step % recipe.checkpoint_every_steps == 0:
                     self.states.save(self.model, self.optimiser, counter)
-        self.states.finish()
+                self._between_steps()
+            self._leave_if_asked(preemption)
+
+    def _leave_if_asked(self, preemption: Preemption) -> None:
+        if preemption.asked():
+            self.states.save(self.model, self.optimiser, self.counter)
+            self.states.finish()
+            raise preemption.leave(self.counter.step)
+
+    def _step(self, stream: Iterator[Row]) -> str:
+        """One step, or the passing over of a bad one; returns a note for the progress bar."""
+        recipe, counter = self.recipe, self.counter
+        began_s = time.monotonic()
+        batch = [next(stream) for _ in range(recipe.sequences_per_step // self.world.data_ranks)]
+        waited_s = time.monotonic() - began_s
+        rate = learning_rate(counter.step, recipe.steps, recipe.optimiser)
+        figures = take_gradient(self.model, self.parameters, batch, recipe, self.world, self.sequences.sources)
+        problem = self.watch.judge(figures)
+        if problem is None:
+            take_step(self.optimiser, self.faster, rate)
+        else:
+            sources = self.sequences.sources
+            self.states.finish()
+            self.watch.keep(problem, batch, figures, counter, self.model, self.optimiser, sources)
+            pass_over(self.optimiser, self.faster)
+        counter.step += 1
+        counter.sequence += recipe.sequences_per_step
+        counter.tokens += figures.tokens
+        took_s = time.monotonic() - began_s
+        tokens_per_s = figures.tokens / took_s
+        speed = {
+            "tokens_per_s": round(tokens_per_s, 1),
+            "data_wait_s": round(waited_s, 4),
+            "step_s": round(took_s, 4),
+            "mfu": self.efficiency.mfu(tokens_per_s),
+            "memory_gb": memory_gb(self.world.device),
+        }
+        measured = vars(figures) if problem is None else {"skipped": problem}
+        line: dict[str, Any] = {
+            "step": counter.step,
+            **measured,
+            "tokens": counter.tokens,
+            "learning_rate": rate,
+            **speed,
+        }
+        self.journal.write(**line, epochs=self.sequences.mixture.epochs(counter.sequence))
+        return f"loss {figures.loss:.3f} · {tokens_per_s:.0f} tokens/s"
 
     def _numbers(self) -> Iterator[int]:
         """Numbers of the sequences this rank reads: of each step's, one block a data rank."""
@@ -171,13 +208,23 @@ class Run:
             first = step * whole + self.world.data_rank * share
             yield from range(first, first + share)
 
-    def _probe(self, force: bool) -> None:
-        for probe in self.probes:
-            if force or self.counter.step % probe.every_steps == 0:
-                self.model.eval()
-                with torch.inference_mode():
-                    self.metrics.write(step=self.counter.step, **probe(self.model, self.counter.step))
-                self.model.train()
+    def _between_steps(self, probe: bool = True) -> None:
+        """What is due at this step besides its state: an export, probes. A resumed run does what a kill prevented."""
+        step, every = self.counter.step, self.recipe.export_every_steps
+        if step and every and step % every == 0:
+            exported = self.folder / "exports" / f"step-{step:08d}"
+            if not exported.exists():
+                self.export(exported)
+        forced = step in (0, self.recipe.steps)
+        due = [each for each in self.probes if forced or step % each.every_steps == 0] if probe else []
+        if due:
+            self.model.eval()
+            dtype = compute_dtype(self.recipe.precision, self.world.device)
+            # Sharded blocks are gathered in this dtype, so a probe's forward pass must compute in it too.
+            with torch.no_grad(), torch.autocast(self.world.device.type, dtype, enabled=dtype != torch.float32):
+                figures = {name: value for each in due for name, value in each(self.model, step).items()}
+            self.journal.write(step=step, tokens=self.counter.tokens, **figures)
+            self.model.train()
 
 
 def _check_share(recipe: TrainRecipe, world: World) -> None:
@@ -201,21 +248,3 @@ def _claim(folder: Path, recipe: TrainRecipe) -> None:
     if old != new:
         keys = ", ".join(key for key in new if old[key] != new[key])
         raise CodecriaError(f"holds a run of another recipe: {keys} differ", where=folder, mend="name another folder")
-
-
-def lineage(recipe: TrainRecipe, start: Start, counter: Counter) -> dict[str, Any]:
-    """What `lineage.json` says: parent and its licence, corpus, recipe, how far, versions."""
-    manifest = read_manifest(Path(recipe.corpus))
-    return {
-        "parent": {"path": recipe.model, "licence": start.parent.licence},
-        "corpus": manifest.fingerprint,
-        "recipe": json.loads(recipe.model_dump_json()),
-        "steps": counter.step,
-        "tokens": counter.tokens,
-        "seed": recipe.seed,
-        "versions": {
-            "codecria": version("codecria"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-    }

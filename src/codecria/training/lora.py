@@ -115,3 +115,20 @@ def whole(tensor: Tensor) -> Tensor:
     """A tensor without gradient, gathered from all ranks where it is sharded."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own_share(whole: Tensor, like: Tensor) -> Tensor:
+    """The part of a whole tensor that lies on this rank when it is split as `like` is; nothing is sent.
+
+    The last mesh axis, tensor parallelism, cuts first; FSDP cuts what that left.
+    """
+    if not isinstance(like, DTensor):
+        return whole
+    mesh = like.device_mesh
+    for axis in reversed(range(mesh.ndim)):
+        placement = like.placements[axis]
+        if not placement.is_replicate():
+            dim: int = placement.dim  # pyright: ignore
+            parts, rank = whole.chunk(mesh.size(axis), dim), mesh.get_local_rank(axis)
+            whole = parts[rank] if rank < len(parts) else whole.narrow(dim, 0, 0)
+    return whole

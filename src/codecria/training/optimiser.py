@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from codecria.training.lora import NEW_ROWS
+from codecria.training.lora import NEW_ROWS, own_share
 
 if TYPE_CHECKING:
     from codecria.training.recipe import OptimiserRecipe
@@ -49,22 +50,32 @@ class FasterRows:
     """Gives the last rows of some tables a multiple of the learning rate.
 
     AdamW's change of an element, decay included, is linear in the rate. So multiplying the change of these rows
-    after the step is the same as a parameter group of their own, and the table stays one tensor.
+    after the step is the same as a parameter group of their own, and the table stays one tensor. Of a sharded table
+    each rank sees to the rows it holds.
     """
 
     def __init__(self, tables: list[nn.Parameter], rows: int, factor: float) -> None:
         self._tables = tables if rows and factor != 1.0 else []
-        self._rows = rows
+        self._count = rows
         self._factor = factor
         self._before: list[Tensor] = []
 
     @torch.no_grad()
     def before_step(self) -> None:
         """Remember the rows."""
-        self._before = [table[-self._rows :].clone() for table in self._tables]
+        self._before = [last_rows(table, self._count).clone() for table in self._tables]
 
     @torch.no_grad()
     def after_step(self) -> None:
         """Multiply what the step changed."""
         for table, before in zip(self._tables, self._before, strict=True):
-            table[-self._rows :] = before + self._factor * (table[-self._rows :] - before)
+            rows = last_rows(table, self._count)
+            rows.copy_(before + self._factor * (rows - before))
+
+
+def last_rows(table: Tensor, rows: int) -> Tensor:
+    """Those of a table's last `rows` rows that lie on this rank, as a view of it."""
+    numbers = own_share(torch.arange(len(table)), table)
+    count = int((numbers >= len(table) - rows).sum())
+    local = table.to_local() if isinstance(table, DTensor) else table
+    return local.detach()[len(local) - count :]

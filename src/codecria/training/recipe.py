@@ -63,6 +63,8 @@ class ParallelRecipe(Recipe):
         activation_checkpointing: what a block keeps for its backward pass. `none`: everything; `selective`: the results
             of matrix products and attention; `full`: its input only.
         compile: compile each block.
+        reduce_each_micro_batch: sum gradients over ranks at every micro-batch: more traffic, but no rank holds a whole
+            gradient (28 GB in float32 at 7B) between them.
     """
 
     replicate: Positive = 1
@@ -71,6 +73,7 @@ class ParallelRecipe(Recipe):
     tensor: Positive = 1
     activation_checkpointing: Literal["none", "selective", "full"] = "none"
     compile: bool = False
+    reduce_each_micro_batch: bool = False
 
 
 class WatchRecipe(Recipe):
@@ -78,7 +81,8 @@ class WatchRecipe(Recipe):
 
     Attributes:
         on_bad_step: a step whose loss or gradient is no number, or whose loss is a spike, is not taken. `stop`: the run
-            ends, its batch and its state saved for `codecria train-replay`; `skip`: the batch is saved and passed over.
+            ends, its batch and its state saved for `codecria train-replay`; `skip`: the batch is saved and passed over; the step counts, so schedule and
+            data go on.
         most_skips: steps passed over before the run stops all the same.
         spike: a loss above this multiple of the median of the last `spike_window` steps is a spike; absent for never.
         spike_window: steps; none is called a spike before half of them are done.
@@ -93,7 +97,7 @@ class WatchRecipe(Recipe):
     spike_window: Annotated[int, Field(ge=4)] = 64
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     peak_tflops: Rate | None = None
-    grace_s: Rate = 30.0
+    grace_s: Rate = 25.0
 
 
 class ValidationRecipe(Recipe):

@@ -6,7 +6,7 @@ micro-batches and spread over ranks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from codecria.batches.loader import KINDS_OF_TOKENS
 from codecria.model.precision import compute_dtype
+from codecria.training.context_parallel import ContextShards
 from codecria.training.parallel import accumulate, clip_gradient
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class StepFigures:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows laid end to end as one: attention stops at documents, so nothing is padded but the end. Shapes [1, L].
+    """Rows laid end to end as one: attention stops at documents, so nothing is padded but the end.
+
+    Shapes [1, L], or where context parallelism spreads the row over ranks, this rank's part of it.
 
     Attributes:
         ids: int64.
@@ -66,7 +69,9 @@ class MicroBatch:
         weights: float32, loss weight of each target.
         kinds: uint8, kind of each target; an index of KINDS_OF_TOKENS.
         sources: int64, number of each token's source.
-        documents: lengths of the packed documents, padding as one of its own.
+        documents: lengths of the packed documents in the whole row, padding as one of its own.
+        rows: lengths of the sequences laid end to end, padding as one of its own.
+        shards: which part of the row is here; all of it when None.
     """
 
     ids: torch.Tensor
@@ -75,14 +80,15 @@ class MicroBatch:
     kinds: torch.Tensor
     sources: torch.Tensor
     documents: list[int]
+    rows: list[int]
+    shards: ContextShards | None = None
 
 
 def lay_out(rows: Sequence[Row], sources: Sequence[str], multiple: int, device: torch.device) -> MicroBatch:
     """Rows as one row whose length is a multiple of `multiple`."""
-    lengths = [length for row in rows for length in row.lengths]
-    padding = -sum(lengths) % multiple
-    if padding:
-        lengths.append(padding)
+    documents = [length for row in rows for length in row.lengths]
+    padding = -sum(documents) % multiple
+    padded = [padding] if padding else []
 
     def joined(arrays: list[np.ndarray], shift: int) -> torch.Tensor:
         values = np.concatenate([*arrays, np.zeros(padding + shift, dtype=arrays[0].dtype)])[shift:]
@@ -95,7 +101,25 @@ def lay_out(rows: Sequence[Row], sources: Sequence[str], multiple: int, device: 
         weights=joined([row.weights for row in rows], 1),
         kinds=joined([row.kinds for row in rows], 1),
         sources=joined(of_source, 1),
-        documents=lengths,
+        documents=[*documents, *padded],
+        rows=[*(len(row.ids) for row in rows), *padded],
+    )
+
+
+def own_part(micro: MicroBatch, world: World) -> MicroBatch:
+    """What this rank has of a micro-batch: all of it, but where context parallelism spreads each row over ranks."""
+    if world.mesh is None or world.context_ranks == 1:
+        return micro
+    group = world.mesh["context"].get_group()
+    shards = ContextShards(sum(micro.documents), world.context_rank, world.context_ranks, group)
+    return replace(
+        micro,
+        ids=shards.take(micro.ids),
+        targets=shards.take(micro.targets),
+        weights=shards.take(micro.weights),
+        kinds=shards.take(micro.kinds),
+        sources=shards.take(micro.sources),
+        shards=shards,
     )
 
 
@@ -118,18 +142,19 @@ def take_gradient(
         sources: names of all sources, the same on every rank.
     """
     device = world.device
-    weight = torch.tensor(float(sum(float(row.weights.sum()) for row in batch)), dtype=torch.float64, device=device)
+    counted = batch if world.context_rank == 0 else []  # ranks that share sequences count them once
+    weight = torch.tensor(float(sum(float(row.weights.sum()) for row in counted)), dtype=torch.float64, device=device)
     weight = max(world.add_up(weight).item(), 1.0)
     sums = torch.zeros(2, len(sources), _KINDS, dtype=torch.float64, device=device)
     size = recipe.sequences_per_micro_batch
     for first in range(0, len(batch), size):
-        micro = lay_out(batch[first : first + size], sources, world.length_multiple, device)
-        with accumulate(model, last=first + size >= len(batch)):
+        micro = own_part(lay_out(batch[first : first + size], sources, world.length_multiple, device), world)
+        with accumulate(model, reduce=recipe.parallel.reduce_each_micro_batch or first + size >= len(batch)):
             total, losses = forward(model, micro, recipe, world)
             (total / weight).backward()
-        _add(sums, micro, losses)
+        add_losses(sums, micro, losses)
     norm = clip_gradient(parameters, recipe.optimiser.clip_norm)
-    return _figures(world.add_up(sums).cpu().numpy(), sources, norm, batch, world)
+    return _figures(world.add_up(sums).cpu().numpy(), sources, norm, counted, world)
 
 
 def forward(
@@ -137,9 +162,13 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed loss of a micro-batch, and the loss of each target whose weight is not 0, in order."""
     dtype = compute_dtype(recipe.precision, world.device)
-    documents = micro.documents if recipe.document_attention else [sum(micro.documents)]
+    documents = [micro.documents if recipe.document_attention else micro.rows]
     with torch.autocast(world.device.type, dtype, enabled=dtype != torch.float32):
-        return model.loss(micro.ids, micro.targets, micro.weights, documents=[documents])
+        if micro.shards is None:
+            return model.loss(micro.ids, micro.targets, micro.weights, documents=documents)
+        positions = micro.shards.positions(documents, world.device)
+        packed = micro.shards.attention(documents, world.device)
+        return model.loss(micro.ids, micro.targets, micro.weights, positions_BL=positions, packed=packed)
 
 
 def take_step(optimiser: torch.optim.Optimizer, faster: FasterRows, rate: float) -> None:
@@ -158,7 +187,16 @@ def take_step(optimiser: torch.optim.Optimizer, faster: FasterRows, rate: float)
     optimiser.zero_grad(set_to_none=True)
 
 
-def _add(sums: torch.Tensor, micro: MicroBatch, losses: torch.Tensor) -> None:
+def pass_over(optimiser: torch.optim.Optimizer, faster: FasterRows) -> None:
+    """Take a step without a gradient and at rate 0: no parameter changes, the moments fade and the step is counted."""
+    for group in optimiser.param_groups:
+        for each in group["params"]:
+            each.grad.zero_()
+    take_step(optimiser, faster, 0.0)
+
+
+def add_losses(sums: torch.Tensor, micro: MicroBatch, losses: torch.Tensor) -> None:
+    """Add what `forward` gave for each target of a micro-batch to `sums` [2, sources, kinds]: losses and weights."""
     chosen = micro.weights > 0
     weights = micro.weights[chosen].double()
     cells = micro.sources[chosen] * _KINDS + micro.kinds[chosen].long()

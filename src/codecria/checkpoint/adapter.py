@@ -1,0 +1,173 @@
+"""Low-rank adapters on disk: a folder in PEFT's form that names its base, opened as a checkpoint of merged weights.
+
+    adapter_config.json        PEFT's keys; `base_model_name_or_path` is a name of the catalogue or a path
+    adapter_model.safetensors  `base_model.model.LAYER.lora_A.weight` [R, in] and `lora_B.weight` [out, R], and
+                               `new_rows.TABLE` [N, D]: rows that the base lacks, for codecria's infill markers
+
+The header of the safetensors file has `rope_theta` and `max_positions` where the stage changed them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from codecria.checkpoint.config_json import update_config
+from codecria.checkpoint.licence import licence_of
+from codecria.checkpoint.source import Checkpoint
+from codecria.checkpoint.tensors import EMBEDDING
+from codecria.common.errors import CodecriaError
+from codecria.common.files import atomic_folder, write_atomic
+from codecria.tokenizer.sentinels import add_sentinels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from codecria.checkpoint.source import TensorSource
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PEFT = "base_model.model."
+_NEW_ROWS = "new_rows."
+
+
+def save_adapter(
+    folder: Path,
+    layers: Iterable[tuple[str, Tensor, Tensor]],
+    new_rows: Mapping[str, Tensor],
+    *,
+    base: str,
+    alpha: float,
+    changed: Mapping[str, float | None] | None = None,
+    lineage: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an adapter folder, bfloat16: whole, or not at all.
+
+    Args:
+        folder: takes the place of an earlier one.
+        layers: name of a linear layer, its down matrix [R, in] and its up matrix [out, R].
+        new_rows: by the table's tensor name, the rows at its end that the base lacks.
+        base: the parent: a name of the catalogue or a path.
+        alpha: the product is scaled by alpha / R.
+        changed: `rope_theta` and `max_positions` where they are not the parent's.
+        lineage: written as lineage.json.
+    """
+    tensors: dict[str, Tensor] = {f"{_NEW_ROWS}{name}": rows for name, rows in new_rows.items()}
+    targets: set[str] = set()
+    rank = 0
+    for name, down_RI, up_OR in layers:
+        tensors[f"{_PEFT}{name}.lora_A.weight"] = down_RI
+        tensors[f"{_PEFT}{name}.lora_B.weight"] = up_OR
+        targets.add(name.rpartition(".")[2])
+        rank = len(down_RI)
+    config = {
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "peft_type": "LORA",
+        "r": rank,
+        "target_modules": sorted(targets),
+        "task_type": "CAUSAL_LM",
+    }
+    stored = {name: each.detach().to("cpu", torch.bfloat16).contiguous() for name, each in tensors.items()}
+    header = {key: repr(value) for key, value in (changed or {}).items() if value is not None}
+    with atomic_folder(folder) as aside:
+        save_file(stored, aside / ADAPTER_WEIGHTS, metadata={"format": "pt", **header})
+        write_atomic(aside / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
+        if lineage is not None:
+            write_atomic(aside / "lineage.json", json.dumps(lineage, indent=2) + "\n")
+
+
+class AdaptedTensors:
+    """The base's tensors with the adapter's products added and its rows appended, one at a time."""
+
+    def __init__(self, base: TensorSource, path: Path, scale: float, known_rows: int) -> None:
+        self._base, self._path, self._scale, self._known_rows = base, path, scale, known_rows
+        self._shapes = dict(base.shapes)
+        with _open(path) as file:
+            self.header: dict[str, str] = file.metadata() or {}
+            self._names = set(file.keys())
+            self.new_rows = 0
+            for name in self._names:
+                if name.startswith(_NEW_ROWS):
+                    self.new_rows, width = file.get_slice(name).get_shape()
+                    self._shapes[name.removeprefix(_NEW_ROWS)] = (known_rows + self.new_rows, width)
+        layers = {name.removeprefix(_PEFT).rpartition(".lora_")[0] for name in self._names if name.startswith(_PEFT)}
+        if missing := sorted(name for name in layers if f"{name}.weight" not in base.shapes):
+            raise CodecriaError(f"the base has no layer '{missing[0]}'", where=path, mend="use it with its own base")
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """See `TensorSource.shapes`."""
+        return self._shapes
+
+    def read(self, name: str, dtype: torch.dtype | None) -> Tensor:
+        """See `TensorSource.read`; merged in float32."""
+        layer = f"{_PEFT}{name.removesuffix('.weight')}"
+        rows = f"{_NEW_ROWS}{name}"
+        if f"{layer}.lora_A.weight" not in self._names and rows not in self._names:
+            return self._base.read(name, dtype)
+        weight = self._base.read(name, torch.float32)
+        with _open(self._path) as file:
+            if rows in self._names:
+                weight = torch.cat([weight[: self._known_rows], file.get_tensor(rows).float()])
+            else:
+                down, up = (file.get_tensor(f"{layer}.lora_{part}.weight").float() for part in "AB")
+                weight = weight + self._scale * up @ down
+        return weight if dtype is None else weight.to(dtype)
+
+
+def adapt(folder: Path, config: Mapping[str, Any], base: Checkpoint) -> Checkpoint:
+    """The checkpoint that a base and an adapter folder make together.
+
+    Args:
+        folder: the adapter's.
+        config: its adapter_config.json.
+        base: the opened base.
+
+    Raises:
+        CodecriaError: the adapter is damaged, of another kind than plain LoRA, or of another base.
+    """
+    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or not config.get("r"):
+        mend = "merge it with the tool that made it"
+        raise CodecriaError("is no plain LoRA adapter", where=folder / ADAPTER_CONFIG, mend=mend)
+    tokenizer = base.tokenizer
+    source = AdaptedTensors(
+        base.source, folder / ADAPTER_WEIGHTS, config["lora_alpha"] / config["r"], tokenizer.vocab_size
+    )
+    adapted = base.config
+    if source.new_rows:
+        tokenizer, _ = add_sentinels(tokenizer)
+        adapted = replace(adapted, vocab_size=source.shapes[EMBEDDING][0])
+    if "rope_theta" in source.header:
+        adapted = replace(adapted, rope_theta=float(source.header["rope_theta"]))
+    if "max_positions" in source.header:
+        adapted = replace(adapted, max_positions=int(source.header["max_positions"]))
+    return Checkpoint(
+        config=adapted,
+        tokenizer=tokenizer,
+        hf_config=update_config(base.hf_config, adapted),
+        generation_config=base.generation_config,
+        path=folder,
+        kind="adapter",
+        licence=licence_of(folder) or base.licence,
+        source=source,
+    )
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise CodecriaError(f"cannot be read: {error}", where=path, mend="fetch or write the adapter again") from error

@@ -1,0 +1,85 @@
+import json
+
+import pytest
+import torch
+
+from codecria.checkpoint.adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, save_adapter
+from codecria.checkpoint.convert import convert
+from codecria.checkpoint.open import load_model, open_checkpoint
+from codecria.common.errors import CodecriaError
+from codecria.tokenizer.sentinels import find_sentinels
+from tests.tiny import write_tiny_checkpoint
+
+LAYER = "model.layers.1.mlp.up_proj"
+
+
+@pytest.fixture
+def base(tmp_path):
+    return write_tiny_checkpoint(tmp_path / "base")
+
+
+def save(folder, base, **values):
+    torch.manual_seed(0)
+    down, up = torch.randn(4, 32), torch.randn(64, 4)
+    rows = torch.randn(16, 32)
+    layers = [(LAYER, down, up)]
+    save_adapter(folder, layers, {"model.embed_tokens.weight": rows}, base=base, alpha=8.0, **values)
+    return down.bfloat16().float(), up.bfloat16().float(), rows.bfloat16().float()
+
+
+def test_an_adapter_opens_as_its_base_with_products_and_rows_added(base, tmp_path):
+    down, up, rows = save(tmp_path / "adapter", str(base))
+    plain, adapted = open_checkpoint(base), open_checkpoint(tmp_path / "adapter")
+    before, after = load_model(plain).state_dict(), load_model(adapted).state_dict()
+    torch.testing.assert_close(after[f"{LAYER}.weight"], before[f"{LAYER}.weight"] + 2.0 * up @ down)
+    known = plain.tokenizer.vocab_size
+    assert torch.equal(after["model.embed_tokens.weight"], torch.cat([before["model.embed_tokens.weight"], rows]))
+    others = set(after) - {f"{LAYER}.weight", "model.embed_tokens.weight"}
+    assert all(torch.equal(after[name], before[name]) for name in others)
+    sentinels = find_sentinels(adapted.tokenizer)
+    assert sentinels is not None
+    assert sentinels.prefix == known
+    assert adapted.config.vocab_size == adapted.tokenizer.vocab_size == known + 16
+
+
+@pytest.mark.usefixtures("base")
+def test_the_base_is_found_beside_the_adapter_and_converted_with_it(tmp_path):
+    save(tmp_path / "adapter", "../base", changed={"rope_theta": 1e6, "max_positions": None})
+    convert(tmp_path / "adapter", tmp_path / "merged", "huggingface")
+    merged = open_checkpoint(tmp_path / "merged")
+    assert merged.config.rope_theta == 1e6
+    one, other = load_model(merged).state_dict(), load_model(open_checkpoint(tmp_path / "adapter")).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_peft_knows_the_names(base, tmp_path):
+    """PEFT's keys: `base_model.model.` + the module's name + `.lora_A.weight` [rank, in]."""
+    from safetensors import safe_open
+
+    save(tmp_path / "adapter", str(base))
+    config = json.loads((tmp_path / "adapter" / ADAPTER_CONFIG).read_text())
+    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 4, 8.0)
+    assert config["target_modules"] == ["up_proj"]
+    with safe_open(tmp_path / "adapter" / ADAPTER_WEIGHTS, framework="pt") as file:
+        assert set(file.keys()) == {
+            f"base_model.model.{LAYER}.lora_A.weight",
+            f"base_model.model.{LAYER}.lora_B.weight",
+            "new_rows.model.embed_tokens.weight",
+        }
+
+
+def test_what_does_not_fit_is_one_clear_line(base, tmp_path):
+    folder = tmp_path / "adapter"
+    save(folder, str(base))
+    path = folder / ADAPTER_CONFIG
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"peft_type": "IA3"}))
+    with pytest.raises(CodecriaError, match="is no plain LoRA adapter"):
+        open_checkpoint(folder)
+    path.write_text(json.dumps(config | {"base_model_name_or_path": ""}))
+    with pytest.raises(CodecriaError, match="names no base model"):
+        open_checkpoint(folder)
+    path.write_text(json.dumps(config))
+    (folder / ADAPTER_WEIGHTS).write_bytes(b"no tensors")
+    with pytest.raises(CodecriaError, match="cannot be read"):
+        open_checkpoint(folder)
