@@ -38,28 +38,29 @@ ROWS, TOKENS = 4, 1024
 RATE, BETAS, DECAY, CLIP = 1e-5, (0.9, 0.95), 0.1, 1.0
 TORCH = "torch>=2.11,<2.14"
 PEERS = {"transformers": [TORCH, "transformers[torch]==5.23.0"], "litgpt": [TORCH, "litgpt==0.5.13"]}
+LOSSES_AGREE = {"fp32": 1e-3, "bf16": 2e-2}
 
 
 class Turns:
-    """A child's side: wait for a turn, then say how long it took. What libraries print goes to stderr."""
+    """A child's side of the pipe. What libraries print goes to stderr."""
 
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         self.loss = float("nan")
-        self._began = 0.0
 
     def begin(self) -> None:
+        """Wait for a turn; the process ends when there are no more."""
         if not sys.stdin.readline():
             os._exit(0)
-        self._began = time.perf_counter()
+        self._began, self._began_cpu = time.perf_counter(), time.process_time()
 
     def end(self) -> None:
-        seconds = time.perf_counter() - self._began
-        ctypes.CDLL(None).malloc_trim(0)  # what is free goes back, so that all three fit beside each other
-        status = Path("/proc/self/status").read_text()
-        peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-        print(json.dumps({"seconds": seconds, "loss": self.loss, "peak_mb": peak}), file=self._out, flush=True)
+        """Say how long the step took. What is free goes back to the system, so that all three fit beside each other."""
+        took = {"seconds": time.perf_counter() - self._began, "cpu_s": time.process_time() - self._began_cpu}
+        ctypes.CDLL(None).malloc_trim(0)
+        peak_mb = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+        print(json.dumps({**took, "loss": self.loss, "peak_mb": round(peak_mb)}), file=self._out, flush=True)
 
 
 def steps(folder: Path) -> Iterator[torch.Tensor]:
@@ -73,28 +74,22 @@ def run_ours(folder: Path, precision: str, turns: Turns) -> None:
     from codecria.batches.loader import Sequence
     from codecria.checkpoint.open import load_model, open_checkpoint
     from codecria.training.optimiser import FasterRows, make_optimiser
-    from codecria.training.parallel import World
     from codecria.training.recipe import TrainRecipe
     from codecria.training.step import take_gradient, take_step
+    from codecria.training.world import World
 
-    optimiser = {"peak_rate": RATE, "betas": BETAS, "weight_decay": DECAY, "clip_norm": CLIP}
-    count = {"steps": 1, "sequences_per_step": ROWS, "sequences_per_micro_batch": ROWS}
-    recipe = TrainRecipe.model_validate(
-        {"model": "", "corpus": "", "precision": precision, "optimiser": optimiser, **count}
-    )
-    model = load_model(open_checkpoint(folder / "model"), dtype=torch.float32).train()
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    adamw = make_optimiser(model, recipe.optimiser)
-    weights = np.ones(TOKENS, dtype=np.float32)
-    weights[0] = 0.0
-    kinds = np.zeros(TOKENS, dtype=np.uint8)
+    adamw = {"peak_rate": RATE, "betas": BETAS, "weight_decay": DECAY, "clip_norm": CLIP}
+    rows = {"sequences_per_step": ROWS, "sequences_per_micro_batch": ROWS, "steps": 1}
+    recipe = TrainRecipe.model_validate({"model": "", "corpus": "", "precision": precision, "optimiser": adamw, **rows})
+    model = load_model(open_checkpoint(folder / "model")).train()
+    optimiser = make_optimiser(model, recipe.optimiser)
+    weights, kinds = (np.arange(TOKENS) > 0).astype(np.float32), np.zeros(TOKENS, dtype=np.uint8)
+    world = World(torch.device("cpu"))
     for ids in steps(folder):
         batch = [Sequence(row.numpy(), weights, kinds, [TOKENS], "code", 0, {}) for row in ids]
         turns.begin()
-        world = World(torch.device("cpu"))
         turns.loss = take_gradient(model, list(model.parameters()), batch, recipe, world, ["code"]).loss
-        take_step(adamw, FasterRows([], 0, 1.0), RATE)
+        take_step(optimiser, FasterRows([], 0, 1.0), RATE)
         turns.end()
 
 
@@ -104,36 +99,21 @@ def run_transformers(folder: Path, precision: str, turns: Turns) -> None:
 
     class Rows(IterableDataset):
         def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-            for ids in steps(folder):
-                yield from ({"input_ids": row, "labels": row} for row in ids)
+            return ({"input_ids": row, "labels": row} for ids in steps(folder) for row in ids)
 
     class Turn(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             turns.begin()
 
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            self._seconds = time.perf_counter()
-
         def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-            turns.loss = logs["loss"]
+            turns.loss = float(logs["loss"])
             turns.end()
 
+    adamw = {"learning_rate": RATE, "adam_beta1": BETAS[0], "adam_beta2": BETAS[1], "weight_decay": DECAY}
+    steady = {"lr_scheduler_type": "constant", "max_grad_norm": CLIP, "max_steps": 10**6, "logging_steps": 1}
+    here = {"use_cpu": True, "bf16": precision == "bf16", "save_strategy": "no", "report_to": "none"}
     arguments = TrainingArguments(
-        output_dir=str(folder / "trainer"),
-        max_steps=10**6,
-        per_device_train_batch_size=ROWS,
-        learning_rate=RATE,
-        lr_scheduler_type="constant",
-        weight_decay=DECAY,
-        adam_beta1=BETAS[0],
-        adam_beta2=BETAS[1],
-        max_grad_norm=CLIP,
-        bf16=precision == "bf16",
-        use_cpu=True,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
+        output_dir=str(folder / "trainer"), per_device_train_batch_size=ROWS, **adamw, **steady, **here
     )
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     Trainer(model, arguments, train_dataset=Rows(), callbacks=[Turn()]).train()
@@ -160,45 +140,36 @@ def run_litgpt(folder: Path, precision: str, turns: Turns) -> None:
         def train_dataloader(self) -> DataLoader:
             return DataLoader(Rows(), batch_size=None)
 
-        def val_dataloader(self) -> DataLoader:
-            return DataLoader(torch.ones(2, 9, dtype=torch.long), batch_size=1)
+        def val_dataloader(self) -> DataLoader:  # read once before training
+            return DataLoader(torch.ones(ROWS, TOKENS + 1, dtype=torch.long), batch_size=ROWS)
 
     class Fabric(lightning.Fabric):
         def log_dict(self, metrics: dict[str, Any], step: int | None = None) -> None:
             del step
-            turns.loss = metrics["loss"]
+            turns.loss = float(metrics["loss"])
 
     convert_hf_checkpoint(folder / "model", model_name="SmolLM2-135M")
-    adamw = {"lr": RATE, "betas": BETAS, "weight_decay": DECAY}
+    adamw = {"class_path": "torch.optim.AdamW", "init_args": {"lr": RATE, "betas": BETAS, "weight_decay": DECAY}}
+    rows = {"global_batch_size": ROWS, "micro_batch_size": ROWS, "max_seq_length": TOKENS, "max_tokens": 10**12}
+    steady = {"max_norm": CLIP, "lr_warmup_steps": 0, "min_lr": RATE, "tie_embeddings": True, "save_interval": None}
+    none = dict.fromkeys(["tokenizer_dir", "tokenizer", "resume"])
     pretrain.main(
         fabric=Fabric(accelerator="cpu", devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true"),
+        config=Config.from_name("SmolLM2-135M"),
+        initial_checkpoint_dir=folder / "model",
+        out_dir=folder / "litgpt",
+        data=Data(),
+        train=TrainArgs(**rows, **steady),
+        eval=EvalArgs(interval=10**6),
+        optimizer=adamw,
         devices=1,
         seed=0,
-        initial_checkpoint_dir=folder / "model",
-        resume=False,
-        config=Config.from_name("SmolLM2-135M"),
-        data=Data(),
-        out_dir=folder / "litgpt",
-        tokenizer_dir=None,
-        tokenizer=None,
-        train=TrainArgs(
-            global_batch_size=ROWS,
-            micro_batch_size=ROWS,
-            max_tokens=10**12,
-            max_seq_length=TOKENS,
-            max_norm=CLIP,
-            lr_warmup_steps=0,
-            min_lr=RATE,
-            tie_embeddings=True,
-            save_interval=None,
-        ),
-        eval=EvalArgs(interval=10**6),
-        optimizer={"class_path": "torch.optim.AdamW", "init_args": adamw},
+        **none,
     )
 
 
 def prepare(folder: Path) -> None:
-    """The weights in float32 as a Hugging Face folder, and the tokens."""
+    """The weights in float32 as a Hugging Face folder, and the tokens: the beginnings of the library's files."""
     from codecria.checkpoint.convert import convert
     from codecria.checkpoint.open import open_checkpoint
 
@@ -225,52 +196,64 @@ def interpreter(name: str) -> str:
     return python
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        torch.set_num_threads(options.threads)
-        name, folder = options.child
-        runs = {"ours": run_ours, "transformers": run_transformers, "litgpt": run_litgpt}
-        return runs[name](Path(folder), options.precision, Turns())
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
-        print(json.dumps(measure(folder, options)))
-
-
 def measure(folder: str, options: argparse.Namespace) -> dict[str, Any]:
-    threads = str(options.threads)
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "GOMP_SPINCOUNT": "3000"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "GOMP_SPINCOUNT": "3000"}
     if shutil.which("g++") is None:
         environment["TORCHDYNAMO_DISABLE"] = "1"
-    children = {}
+    children: dict[str, subprocess.Popen[str]] = {}
     for name in [*options.peers, "ours"]:
-        command = [interpreter(name), __file__, "--child", name, folder]
-        command += ["--threads", threads, "--precision", options.precision]
-        children[name] = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-    rates: dict[str, list[float]] = {name: [] for name in children}
-    peaks: dict[str, float] = {}
+        command = [interpreter(name), __file__, "--child", name, folder, "--precision", options.precision]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        children[name] = subprocess.Popen(command, env=environment, text=True, **pipes)
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in children}
     for turn in range(options.rounds + 1):
-        losses = {}
         for name, child in children.items():
-            child.stdin.write("step\n")
-            child.stdin.flush()
-            reply = json.loads(child.stdout.readline())
-            losses[name], peaks[name] = reply["loss"], round(reply["peak_mb"])
-            if turn:  # the first is the warm-up
-                rates[name].append(ROWS * TOKENS / reply["seconds"])
-        print(turn, {name: round(ROWS * TOKENS / 1, 1) for name in ()}, losses, rates, peaks, file=sys.stderr)
+            print("step", file=child.stdin, flush=True)
+            taken[name].append(json.loads(child.stdout.readline()))
+            print(turn, name, taken[name][-1], file=sys.stderr, flush=True)
+        losses = [replies[-1]["loss"] for replies in taken.values()]
+        assert max(losses) - min(losses) < LOSSES_AGREE[options.precision], losses
     for child in children.values():
         child.stdin.close()
         child.wait()
-    return {}
+
+    def median(name: str, what: str) -> float:
+        return statistics.median(reply[what] for reply in taken[name][1:])  # the first is the warm-up
+
+    best = min(options.peers, key=lambda name: median(name, "seconds"))
+    ratios = [peer["seconds"] / our["seconds"] for our, peer in zip(taken["ours"], taken[best], strict=True)][1:]
+    peaks = {name: replies[-1]["peak_mb"] for name, replies in taken.items()}
+    rates = {name: round(ROWS * TOKENS / median(name, "seconds"), 1) for name in taken}
+    return {
+        "ratio": round(statistics.median(ratios), 3),
+        "ours": rates["ours"],
+        "peer": rates[best],
+        "peer_name": best,
+        "unit": "tokens_per_s",
+        "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        "memory_ratio": round(peaks["ours"] / min(peaks[name] for name in options.peers), 3),
+        "tokens_per_s": rates,
+        "cpu_s_per_step": {name: round(median(name, "cpu_s"), 2) for name in taken},
+        "peak_mb": peaks,
+        "versions": {"python": platform.python_version(), "torch": version("torch"), "peers": PEERS},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("--rounds", 4), ("--threads", os.cpu_count())):
+        parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        run = {"ours": run_ours, "transformers": run_transformers, "litgpt": run_litgpt}[options.child[0]]
+        run(Path(options.child[1]), options.precision, Turns())
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        print(json.dumps(measure(folder, options)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,15 @@
 import pytest
 
-from codecria.checkpoint.catalogue import CATALOGUE, DEFAULT, fetch, find_entry, list_models, local_path, near_name
+from codecria.checkpoint.catalogue import (
+    CATALOGUE,
+    DEFAULT,
+    INFILLING,
+    fetch,
+    find_entry,
+    list_models,
+    local_path,
+    near_name,
+)
 from codecria.common.errors import CodecriaError
 
 
@@ -14,7 +23,8 @@ def cache(tmp_path, monkeypatch):
 def test_which_models_infill():
     """Paper §2.3 and table 1: 34B and the Python models do not."""
     infilling = {name for name, entry in CATALOGUE.items() if entry.infills}
-    assert infilling == {f"codellama-{size}{kind}" for size in ("7b", "13b", "70b") for kind in ("", "-instruct")}
+    code_llama = {f"codellama-{size}{kind}" for size in ("7b", "13b", "70b") for kind in ("", "-instruct")}
+    assert infilling == code_llama | {"codecria-135m-infill"}
 
 
 def test_names_repositories_and_licences():
@@ -62,7 +72,8 @@ def test_the_list_has_the_catalogue_and_what_lies_around(cache, tmp_path):
     write(tmp_path / "runs" / ".half.part" / "config.json")
     listings = list_models()
     assert [listing.name for listing in listings[: len(CATALOGUE)]] == list(CATALOGUE)
-    assert {listing.name for listing in listings[: len(CATALOGUE)] if listing.path} == {DEFAULT}
+    # The adapter that ships is there when its base is.
+    assert {listing.name for listing in listings[: len(CATALOGUE)] if listing.path} == {DEFAULT, INFILLING}
     others = {str(listing.path): listing.licence for listing in listings[len(CATALOGUE) :]}
     assert others == {
         str(cache / "models" / "mine"): "mit",

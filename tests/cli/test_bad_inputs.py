@@ -95,7 +95,9 @@ def test_empty_corpus(run, tmp_path):
 
 
 def test_training_on_no_corpus(run, stage, tmp_path):
-    one_line(run("train", stage(corpus=str(tmp_path)), "--out", tmp_path / "run"), "no corpus", "codecria corpus build")
+    short = {"sequence_tokens": 256}
+    recipe = stage(corpus=str(tmp_path), batches=short)
+    one_line(run("train", recipe, "--out", tmp_path / "run"), "no corpus", "codecria corpus build")
 
 
 def test_unreadable_file(run, infill_model, tmp_path):

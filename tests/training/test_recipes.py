@@ -7,7 +7,7 @@ from codecria.common.recipe import load_recipe, shipped_recipes
 from codecria.training.plan import plan, shape_after, shape_of
 from codecria.training.recipe import TrainRecipe
 
-STAGES = [f"{stage}-{size}" for stage in ("code", "python", "long-context", "instruct") for size in ("7b", "13b", "34b", "70b", "135m")]  # noqa: E501  # fmt: skip
+STAGES = ["infill-135m"] + [f"{stage}-{size}" for stage in ("code", "python", "long-context", "instruct") for size in ("7b", "13b", "34b", "70b", "135m")]  # noqa: E501  # fmt: skip
 
 
 def load(name, *overrides):

@@ -1,5 +1,9 @@
+import sys
+
+import pytest
 import torch
 
+from codecria.common.errors import CodecriaError
 from codecria.training.recipe import TrainRecipe
 from codecria.training.start import add_rows, begin
 
@@ -23,3 +27,11 @@ def test_a_start_has_markers_the_parent_lacks(recipe_values):
     assert start.sentinels is not None
     assert start.config.vocab_size == start.tokenizer.vocab_size == len(start.model(torch.device("cpu")).head_weight)
     assert start.sentinels.prefix == start.parent.config.vocab_size
+
+
+def test_syntax_needs_its_grammars_before_anything_is_read(recipe_values, monkeypatch):
+    recipe_values["batches"]["infill"]["units"] = {"syntax": 1, "line": 1}
+    recipe_values["model"] = "not read"
+    monkeypatch.setitem(sys.modules, "tree_sitter_language_pack", None)
+    with pytest.raises(CodecriaError, match="grammars, which are not installed"):
+        begin(TrainRecipe.model_validate(recipe_values))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
-import functools
 import multiprocessing
 import os
 import signal
@@ -24,8 +22,6 @@ from codecria.batches.infilling import render_piece
 from codecria.batches.mixture import Mixture
 from codecria.batches.prepare import INNER, WHOLE, open_sources
 from codecria.batches.recipe import SLOT_MARGIN
-from codecria.common.errors import CodecriaError
-from codecria.infill.syntax import require_syntax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -80,8 +76,6 @@ class Sequences:
     Attributes:
         mixture: their order.
 
-    Raises:
-        CodecriaError: the recipe cuts by syntax and the grammars are not installed.
     """
 
     def __init__(
@@ -93,8 +87,6 @@ class Sequences:
         seed: int,
         sequences_per_step: int = 1,
     ) -> None:
-        if sentinels is not None and "syntax" in recipe.infill.units:
-            require_syntax()
         self._arguments = (folder, tokenizer, sentinels, recipe, seed, sequences_per_step)
         self._sources = open_sources(folder)
         self._texts = pa.ipc.open_file(pa.memory_map(str(folder / "texts.arrow"))).read_all()
@@ -246,10 +238,3 @@ def document_end_ids(tokenizer: Tokenizer) -> list[int]:
     """
     end = tokenizer.token_id("<|endoftext|>")
     return [end] if end is not None else list(tokenizer.eos_ids[:1])
-
-
-# An error whose arguments have names is not pickled as it is.
-copyreg.pickle(
-    CodecriaError,
-    lambda error: (functools.partial(CodecriaError, where=error.where, mend=error.mend), (error.what,)),
-)

@@ -65,8 +65,8 @@ def main() -> None:
     # machine's speed where none keeps 83 %. Must be set before torch loads its OpenMP; see benchmarks/RESULTS.md.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")
-    # oneDNN keeps a compiled product for each shape it has met, 1,024 by default and about 1 MB each: a training run over
-    # documents of ever new lengths grew by 1.4 GB in 100 steps until it was killed. 128 are more than one step's.
+    # oneDNN keeps a compiled product for each shape it has met, 1,024 by default and about 1 MB each: a training run
+    # over documents of ever new lengths grew to 8.9 GB and was killed. With 128, more than one step's, it stays at 4.5.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     os.environ.setdefault("LRU_CACHE_CAPACITY", "128")
     try:

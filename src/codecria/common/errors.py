@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -25,6 +27,10 @@ class CodecriaError(Exception):
         self.what = what
         self.where = None if where is None else str(where)
         self.mend = mend
+
+    def __reduce__(self) -> tuple[Callable[[str], CodecriaError], tuple[str]]:
+        # Arguments with names are not pickled as they are, and errors come from worker processes.
+        return functools.partial(type(self), where=self.where, mend=self.mend), (self.what,)
 
     def __str__(self) -> str:
         line = self.what if self.where is None else f"{self.where}: {self.what}"

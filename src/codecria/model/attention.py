@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codecria.model.documents import causal_attention
-from codecria.model.products import Linear
+from codecria.model.products import project
 from codecria.model.rotary import apply_rotary
 
 if TYPE_CHECKING:
@@ -63,17 +63,17 @@ class Attention(nn.Module):
         self.layer = layer
         self.head_dim = config.head_dim
         self.groups = config.num_heads // config.num_kv_heads
-        self.q_proj = Linear(config.hidden_size, config.num_heads * config.head_dim)
-        self.k_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim)
-        self.v_proj = Linear(config.hidden_size, config.num_kv_heads * config.head_dim)
-        self.o_proj = Linear(config.num_heads * config.head_dim, config.hidden_size)
+        self.q_proj = nn.Linear(config.hidden_size, config.num_heads * config.head_dim, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_dim, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, config.num_kv_heads * config.head_dim, bias=False)
+        self.o_proj = nn.Linear(config.num_heads * config.head_dim, config.hidden_size, bias=False)
 
     def forward(self, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
         """[B, L, D] in, [B, L, D] out."""
-        q_BHLK = apply_rotary(self._heads(self.q_proj(x_BLD)), plan.cos_B1LK, plan.sin_B1LK)
-        k_BGLK = apply_rotary(self._heads(self.k_proj(x_BLD)), plan.cos_B1LK, plan.sin_B1LK)
-        v_BGLK = self._heads(self.v_proj(x_BLD))
-        return self.o_proj(self.attend(q_BHLK, k_BGLK, v_BGLK, plan))
+        q_BHLK = apply_rotary(self._heads(project(self.q_proj, x_BLD)), plan.cos_B1LK, plan.sin_B1LK)
+        k_BGLK = apply_rotary(self._heads(project(self.k_proj, x_BLD)), plan.cos_B1LK, plan.sin_B1LK)
+        v_BGLK = self._heads(project(self.v_proj, x_BLD))
+        return project(self.o_proj, self.attend(q_BHLK, k_BGLK, v_BGLK, plan))
 
     def attend(self, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor, plan: AttentionPlan) -> Tensor:
         """What turned queries take from turned keys and values, heads side by side: [B, L, H · K]."""

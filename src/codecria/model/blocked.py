@@ -1,8 +1,8 @@
 """Causal attention over documents from matrix products over blocks of queries: for few CPU cores.
 
-PyTorch's fused kernel there computes a head at a time, in float32 and through MKL. These products go through oneDNN, the
-heads that share keys are one, and no document is cut out or put back. Backward computes the probabilities again, so
-that memory grows with the tokens.
+PyTorch's fused kernel there computes a head at a time, in float32 and through MKL. These products go through oneDNN,
+the heads that share keys are one, and no document is cut out or put back. Backward computes the probabilities again,
+so that memory grows with the tokens.
 
 Shapes: Q queries, L tokens, H query heads, G key-value heads, K head_dim, R rows of scores: a block of queries of each
 of H / G heads, S keys that they see.
@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _QUERIES = 128
+_FEW_THREADS = 4
 
 
 class _BlockedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, q_HQK: Tensor, k_GLK: Tensor, v_GLK: Tensor, spans: Sequence[tuple[int, slice]]
-    ) -> Tensor:
+    def forward(ctx: Any, q_HQK: Tensor, k_GLK: Tensor, v_GLK: Tensor, spans: Sequence[tuple[int, slice]]) -> Tensor:
         ctx.save_for_backward(q_HQK, k_GLK, v_GLK)
         ctx.spans = spans
         heads, queries, width = q_HQK.shape
         out_HQK = q_HQK.new_empty(queries, heads, width).transpose(0, 1)
-        for heads, rows, k_SK, v_SK in _blocks(spans, q_HQK, k_GLK, v_GLK):
+        for heads, rows, _, _, k_SK, v_SK in _blocks(spans, q_HQK, k_GLK, v_GLK):
             p_RS = _probabilities(q_HQK[heads, rows], k_SK)
             out_HQK[heads, rows] = product(p_RS, v_SK.T).view_as(out_HQK[heads, rows])
         return out_HQK
@@ -40,36 +39,34 @@ class _BlockedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         q_HQK, k_GLK, v_GLK = ctx.saved_tensors
-        q_grad, k_grad, v_grad = torch.empty_like(q_HQK), torch.zeros_like(k_GLK), torch.zeros_like(v_GLK)
+        q_grad_HQK = torch.empty_like(q_HQK)
+        # Transposed, so that of the two matrices of a product the narrow one is what oneDNN has to transpose.
+        k_grad_GKL, v_grad_GKL = (x.new_zeros(x.transpose(1, 2).shape) for x in (k_GLK, v_GLK))
         scale = q_HQK.shape[-1] ** -0.5
-        blocks = _blocks(ctx.spans, q_HQK, k_GLK, v_GLK)
-        for (heads, rows, k_SK, v_SK), (*_, k_grad_SK, v_grad_SK) in zip(
-            blocks, _blocks(ctx.spans, q_HQK, k_grad, v_grad), strict=True
-        ):
+        for heads, rows, group, keys, k_SK, v_SK in _blocks(ctx.spans, q_HQK, k_GLK, v_GLK):
             q_RK, out_grad_RK = q_HQK[heads, rows].flatten(0, 1), grads[0][heads, rows].flatten(0, 1)
             p_RS = _probabilities(q_HQK[heads, rows], k_SK)
             s_grad_RS = product(out_grad_RK, v_SK)
-            s_grad_RS = torch._softmax_backward_data(s_grad_RS, p_RS, -1, p_RS.dtype).mul_(scale)
-            # Transposed, so that of two matrices the narrow one is what a product has to transpose.
-            v_grad_SK += product(out_grad_RK.T, p_RS.T).T
-            k_grad_SK += product(q_RK.T, s_grad_RS.T).T
-            q_grad[heads, rows] = product(s_grad_RS, k_SK.T).view_as(q_HQK[heads, rows])
-        return q_grad, k_grad, v_grad, None
+            s_grad_RS = torch.ops.aten._softmax_backward_data(s_grad_RS, p_RS, -1, p_RS.dtype)
+            v_grad_GKL[group, :, keys] += product(out_grad_RK.T, p_RS.T)
+            k_grad_GKL[group, :, keys] += product(q_RK.T * scale, s_grad_RS.T)
+            q_grad_HQK[heads, rows] = product(s_grad_RS, k_SK.T * scale).view_as(q_HQK[heads, rows])
+        return q_grad_HQK, k_grad_GKL.transpose(1, 2), v_grad_GKL.transpose(1, 2), None
 
 
 def _blocks(
     spans: Sequence[tuple[int, slice]], q_HQK: Tensor, k_GLK: Tensor, v_GLK: Tensor
-) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
-    """Each block's heads and queries, and the keys and values up to its last query."""
-    group = q_HQK.shape[0] // k_GLK.shape[0]
-    for index, (k_LK, v_LK) in enumerate(zip(k_GLK, v_GLK, strict=True)):
-        heads = slice(index * group, (index + 1) * group)
+) -> Iterator[tuple[slice, slice, int, slice, Tensor, Tensor]]:
+    """Each block: its heads and queries; which head of the keys, up to which one, and these with their values."""
+    shared = q_HQK.shape[0] // k_GLK.shape[0]
+    for group, (k_LK, v_LK) in enumerate(zip(k_GLK.contiguous(), v_GLK.contiguous(), strict=True)):
+        heads = slice(group * shared, (group + 1) * shared)
         done = 0
         for queries, keys in spans:
             for start in range(0, queries, _QUERIES):
                 stop = min(start + _QUERIES, queries)
                 seen = slice(keys.start, keys.stop - queries + stop)
-                yield heads, slice(done + start, done + stop), k_LK[seen], v_LK[seen]
+                yield heads, slice(done + start, done + stop), group, seen, k_LK[seen], v_LK[seen]
             done += queries
 
 
@@ -80,6 +77,12 @@ def _probabilities(q_HQK: Tensor, k_SK: Tensor) -> Tensor:
     future = torch.ones(queries, queries, dtype=torch.bool).triu_(1)
     scores_RS.unflatten(0, (-1, queries))[..., -queries:].masked_fill_(future, -torch.inf)
     return torch.softmax(scores_RS, dim=-1, out=scores_RS)
+
+
+def faster_in_blocks(q_HQK: Tensor) -> bool:
+    """Whether `blocked_attention` is the faster way: float32 on few threads, which small products keep busy."""
+    few = q_HQK.device.type == "cpu" and torch.get_num_threads() <= _FEW_THREADS
+    return few and q_HQK.dtype == torch.float32
 
 
 def blocked_attention(q_HQK: Tensor, k_GLK: Tensor, v_GLK: Tensor, spans: Sequence[tuple[int, slice]]) -> Tensor:

@@ -28,7 +28,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         head = head_VD.to(compute)
         losses_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_ND.device)
         grad_hidden = torch.empty_like(hidden_ND) if wants_hidden else None
-        grad_head = torch.zeros(head_VD.shape, dtype=torch.float32, device=head_VD.device) if wants_head else None
+        # Transposed, so that a product transposes a chunk of states and not one of logits.
+        grad_head_DV = head_VD.new_zeros(head_VD.shape[::-1], dtype=torch.float32) if wants_head else None
         for start in range(0, len(targets_N), chunk_tokens):
             rows = slice(start, start + chunk_tokens)
             hidden, targets, weights = hidden_ND[rows], targets_N[rows], weights_N[rows]
@@ -37,16 +38,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             losses_N[rows] = -log_p.gather(1, targets[:, None]).squeeze(1)
             if not (wants_hidden or wants_head):
                 continue
-            # The weights multiply the narrow sides of the products: a pass over [chunk, V] costs as much as a tenth of one.
+            # The weights multiply the narrow sides of the products, not [chunk, V].
             grad = log_p.exp_()
             grad[torch.arange(len(targets), device=grad.device), targets] -= 1.0
             grad = grad.to(compute)
             weights = weights[:, None].to(compute)
             if grad_hidden is not None:
                 grad_hidden[rows] = product(grad, head.T) * weights
-            if grad_head is not None:
-                grad_head += product(grad.T, (hidden * weights).T)
-        ctx.save_for_backward(grad_hidden, grad_head)
+            if grad_head_DV is not None:
+                grad_head_DV += product((hidden * weights).T, grad.T)
+        ctx.save_for_backward(grad_hidden, grad_head_DV)
         ctx.head_dtype = head_VD.dtype
         ctx.mark_non_differentiable(losses_N)
         return (losses_N * weights_N).sum(), losses_N
@@ -54,10 +55,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         scale = grads[0]
-        grad_hidden, grad_head = ctx.saved_tensors
+        grad_hidden, grad_head_DV = ctx.saved_tensors
         return (
             None if grad_hidden is None else grad_hidden * scale.to(grad_hidden.dtype),
-            None if grad_head is None else (grad_head * scale).to(ctx.head_dtype),
+            None if grad_head_DV is None else (grad_head_DV.T * scale).to(ctx.head_dtype).contiguous(),
             None,
             None,
             None,

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 _HAS_ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
@@ -24,7 +23,10 @@ def _through_onednn(x: Tensor) -> bool:
 
 
 def product(x_NI: Tensor, weight_OI: Tensor) -> Tensor:
-    """`x @ weight.T` of matrices without a gradient of its own; both may be transposed views."""
+    """`x @ weight.T` without a gradient of its own; `weight` is contiguous or the transpose of what is.
+
+    With other strides oneDNN falls back to a loop that is slower by orders of magnitude.
+    """
     if _through_onednn(x_NI):
         return torch.ops.mkldnn._linear_pointwise(x_NI, weight_OI, None, "none", [], "")
     return x_NI @ weight_OI.T
@@ -47,15 +49,15 @@ class _Product(torch.autograd.Function):
         )
 
 
-class Linear(nn.Linear):
-    """`nn.Linear` without a bias, its float32 products on a CPU through oneDNN."""
+def is_plain(layer: nn.Module, x: Tensor) -> bool:
+    """Whether `layer(x)` is one float32 product on a CPU: no adapter, no rank's part of a weight, no autocast."""
+    if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter or type(x) is not Tensor:
+        return False
+    return _through_onednn(x) and layer.weight.dtype == x.dtype and not torch.is_autocast_enabled("cpu")
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., I] in, [..., O] out."""
-        whole = type(x) is Tensor and type(self.weight) is nn.Parameter  # not a rank's part
-        if not (whole and x.dtype == self.weight.dtype and _through_onednn(x)) or torch.is_autocast_enabled("cpu"):
-            return F.linear(x, self.weight)
-        return _Product.apply(x.flatten(0, -2), self.weight).unflatten(0, x.shape[:-1])  # pyright: ignore
+def project(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer(x)`; where that is one float32 product on a CPU, through oneDNN, and hooks on the layer are not called."""
+    if not is_plain(layer, x):
+        return layer(x)
+    return _Product.apply(x.flatten(0, -2).contiguous(), layer.weight).unflatten(0, x.shape[:-1])  # pyright: ignore

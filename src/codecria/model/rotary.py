@@ -51,7 +51,8 @@ class _Rotary(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        return _turned(grads[0], *ctx.saved_tensors, -1.0), None, None
+        cos_B1LK, sin_B1LK = ctx.saved_tensors
+        return _turned(grads[0], cos_B1LK, sin_B1LK, -1.0), None, None
 
 
 def _turned(x_BHLK: Tensor, cos_B1LK: Tensor, sin_B1LK: Tensor, direction: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from codecria.model.attention import Attention, AttentionPlan, KeyValueCache, grouped_mask
 from codecria.model.documents import document_attention
 from codecria.model.loss import weighted_cross_entropy
-from codecria.model.products import Linear
+from codecria.model.products import is_plain, product, project
 from codecria.model.rotary import rotary_frequencies, rotary_table
 
 if TYPE_CHECKING:
@@ -79,18 +79,39 @@ class _SwiGLU(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grads[0] * up, gate), F.silu(gate).mul_(grads[0])
 
 
+class _SwiGLUDown(torch.autograd.Function):
+    """The same and the product after it, which then need not keep its input."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up, weight)
+        return product(F.silu(gate).mul_(up), weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        gate, up, weight = ctx.saved_tensors
+        active = F.silu(gate)
+        grad_weight = product(grads[0].T, (active * up).T) if ctx.needs_input_grad[2] else None
+        grad = product(grads[0], weight.T)
+        return torch.ops.aten.silu_backward(grad * up, gate), active.mul_(grad), grad_weight
+
+
 class FeedForward(nn.Module):
     """SwiGLU: down(silu(gate(x)) · up(x))."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """[B, L, D] in, [B, L, D] out."""
-        return self.down_proj(_SwiGLU.apply(self.gate_proj(x_BLD), self.up_proj(x_BLD)))
+        gate, up = project(self.gate_proj, x_BLD), project(self.up_proj, x_BLD)
+        if not is_plain(self.down_proj, gate):
+            return self.down_proj(_SwiGLU.apply(gate, up))
+        down = _SwiGLUDown.apply(gate.flatten(0, -2), up.flatten(0, -2), self.down_proj.weight)
+        return down.unflatten(0, gate.shape[:-1])  # pyright: ignore
 
 
 class Block(nn.Module):

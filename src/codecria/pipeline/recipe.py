@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from codecria.common.recipe import Recipe
 from codecria.corpus.recipe import CorpusRecipe  # noqa: TC001 pydantic reads the types at run time
@@ -53,6 +53,7 @@ class PipelineRecipe(Recipe):
         corpus: what the corpus is built from.
         stages: in order; each takes the checkpoint of the one before, or of the one it names as its parent.
         evaluate: measured before the first stage and after the last; absent for none.
+        beside: models whose infilling is measured too, to be shown beside the last stage's.
         evaluation_precision: dtype of the weights while measuring.
         seed: of the evaluation's draws; corpus and stages have their own.
     """
@@ -62,6 +63,7 @@ class PipelineRecipe(Recipe):
     corpus: CorpusRecipe
     stages: tuple[Stage, ...] = Field(min_length=1)
     evaluate: Tasks | None = None
+    beside: tuple[str, ...] = ()
     evaluation_precision: Precision = "fp32"
     seed: int = 0
 
@@ -73,11 +75,17 @@ class PipelineRecipe(Recipe):
             if stage.parent is not None and stage.parent not in (FOUNDATION, *names[:number]):
                 earlier = ", ".join((FOUNDATION, *names[:number]))
                 raise ValueError(f"the parent '{stage.parent}' of '{stage.name}' is none of those before it: {earlier}")
-        if taken := {"corpus", "start", "before", "after", FOUNDATION} & set(names) or {
+        if taken := {"corpus", "start", "before", "after", "beside", FOUNDATION} & set(names) or {
             name for name in names if names.count(name) > 1
         }:
             raise ValueError(f"the stage name '{taken.pop()}' is taken")
         return stages
+
+    @model_validator(mode="after")
+    def _beside_is_measured(self) -> Self:
+        if self.beside and self.evaluate is None:
+            raise ValueError("'beside' names models to measure, but 'evaluate' names no measures")
+        return self
 
     def parent_of(self, name: str) -> str:
         """The name of the stage that a stage begins from, or `foundation`."""

@@ -32,7 +32,8 @@ def tables(finished: Finished) -> list[Table]:
     """Before against after, a table a task; empty when nothing was measured."""
     if finished.before is None or finished.after is None:
         return []
-    runs = [Run(BEFORE, read_run(finished.before)[1]), Run(AFTER, read_run(finished.after)[1])]
+    parts = {BEFORE: finished.before, AFTER: finished.after, **finished.beside}
+    runs = [Run(label, read_run(path)[1]) for label, path in parts.items()]
     return compare(runs, finished.recipe.seed)
 
 

@@ -6,6 +6,7 @@ start/        the foundation model with untrained infill markers, what the measu
 before/       measures before
 STAGE/        one folder a stage; STAGE/checkpoint is its model
 after/        measures after
+beside/       the infilling of other models, one folder a model
 report.html   all of it on one page
 """
 
@@ -20,7 +21,7 @@ from codecria.common.files import write_atomic
 from codecria.common.progress import console
 from codecria.common.recipe import load_recipe
 from codecria.corpus.build import build_corpus
-from codecria.evaluation.run import EvaluateRecipe, evaluate
+from codecria.evaluation.run import EvaluateRecipe, Tasks, evaluate
 from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
@@ -40,6 +41,8 @@ class Finished:
     after: Path | None
     metrics: list[Path]
     """One a stage."""
+    beside: dict[str, Path]
+    """By the name of the model."""
 
 
 def run_pipeline(recipe: PipelineRecipe, folder: Path) -> Finished:
@@ -65,7 +68,8 @@ def run_pipeline(recipe: PipelineRecipe, folder: Path) -> Finished:
     if recipe.evaluate is not None:
         _say(4, "after", str(checkpoint))
         after = _measure(recipe, checkpoint, corpus, folder / "after")
-    return Finished(recipe, folder, corpus, checkpoint, before, after, metrics)
+    beside = {name: _measure_beside(recipe, name, corpus, folder / "beside") for name in recipe.beside}
+    return Finished(recipe, folder, corpus, checkpoint, before, after, metrics, beside)
 
 
 def run_stage(recipe: PipelineRecipe, folder: Path, name: str) -> Path:
@@ -135,6 +139,18 @@ def _measure(recipe: PipelineRecipe, checkpoint: Path, corpus: Path, folder: Pat
     )
     evaluate(evaluation, folder)
     return folder
+
+
+def _measure_beside(recipe: PipelineRecipe, model: str, corpus: Path, folder: Path) -> Path:
+    assert recipe.evaluate is not None
+    _say(4, "beside", model)
+    changes: dict[str, Any] = {}
+    for name in Tasks.model_fields:
+        task = getattr(recipe.evaluate, name)
+        asked = [method for method in getattr(task, "methods", ()) if method != "left_to_right"]
+        changes[name] = task.model_copy(update={"methods": tuple(asked)}) if asked else None
+    chosen = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=changes)})
+    return _measure(chosen, Path(model), corpus, folder / model.replace("/", "--"))
 
 
 def _claim(folder: Path, recipe: PipelineRecipe) -> None:

@@ -136,11 +136,11 @@ class Tokenizer:
         Raises:
             CodecriaError: the text holds a lone surrogate, which no UTF-8 file can.
         """
-        return self._run(text, begins=True).ids
+        return self._plain_ids(text, self._spaced(text, begins=True))
 
     def encode_infilling(self, text: str) -> list[int]:
         """Ids of a text that continues something: no implicit leading space (Meta's `encode("☺" + text)[2:]`)."""
-        return self._encode(text, text).ids
+        return self._plain_ids(text, text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
@@ -252,6 +252,13 @@ class Tokenizer:
 
     def _run(self, text: str, begins: bool) -> tokenizers.Encoding:
         return self._encode(text, self._spaced(text, begins))
+
+    def _plain_ids(self, text: str, spaced: str) -> list[int]:
+        # The batch call leaves out where each token's characters lie: 15 to 25 % of the time.
+        try:
+            return self._text.encode_batch_fast([spaced], add_special_tokens=False)[0].ids
+        except TypeError as error:
+            raise _surrogate_error(text) from error
 
     def _encode(self, text: str, spaced: str) -> tokenizers.Encoding:
         try:

@@ -2,7 +2,7 @@
 
 A run folder holds `recipe.yaml`, `prepared/` (packed corpus), `metrics.jsonl`, `state/` (what a killed run resumes
 from), `exports/` and `bad/` where there are any and, once done, `checkpoint/` (a Hugging Face folder with
-`lineage.json`). Killed at any moment and started again with the same recipe, a run gives the same losses: on the same
+`lineage.json`) and, of a stage with LoRA, `adapter/`. Killed at any moment and started again with the same recipe, a run gives the same losses: on the same
 machine, ranks and thread count, to the bit.
 """
 
@@ -23,7 +23,8 @@ from codecria.common.files import write_atomic
 from codecria.common.progress import progress_bar
 from codecria.common.recipe import load_recipe
 from codecria.model.precision import compute_dtype
-from codecria.training.export import export_model
+from codecria.training.adapter import write_adapter
+from codecria.training.export import export_model, lineage
 from codecria.training.lora import row_tables
 from codecria.training.metrics import Efficiency, Journal, lines_up_to, memory_gb
 from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser
@@ -131,6 +132,9 @@ class Run:
             # The thread that writes a state uses the ranks' group: it must be done before they part.
             self.journal.close()
             self.states.finish()
+        if self.recipe.lora is not None:
+            history = lineage(self.recipe, self.start, self.counter)
+            write_adapter(self.model, self.start, self.folder / "adapter", self.world, history)
         self.export(self.folder / "checkpoint")
         self.states.clear()
 

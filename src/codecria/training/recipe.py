@@ -81,8 +81,8 @@ class WatchRecipe(Recipe):
 
     Attributes:
         on_bad_step: a step whose loss or gradient is no number, or whose loss is a spike, is not taken. `stop`: the run
-            ends, its batch and its state saved for `codecria train-replay`; `skip`: the batch is saved and passed over; the step counts, so schedule and
-            data go on.
+            ends, its batch and its state saved for `codecria train-replay`; `skip`: the batch is saved and passed over;
+            the step counts, so schedule and data go on.
         most_skips: steps passed over before the run stops all the same.
         spike: a loss above this multiple of the median of the last `spike_window` steps is a spike; absent for never.
         spike_window: steps; none is called a spike before half of them are done.

@@ -16,7 +16,7 @@ from codecria.training.parallel import make_model, open_world
 from codecria.training.recipe import ParallelRecipe, TrainRecipe
 from codecria.training.start import begin
 from codecria.training.state import States
-from codecria.training.step import forward, lay_out, take_gradient
+from codecria.training.step import forward, lay_out, own_part, row_multiple, take_gradient
 from codecria.training.watch import bad_steps, find_problem, read_bad_step
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def replay(run: Path, step: int | None = None, worst: int = 3) -> Replay:
                 alone = take_gradient(model, parameters, [row], one_by_one, world, sources)
             block = max(range(len(largest)), key=lambda each: _badness(largest[each]))
             sequences.append(SequenceFigures(number, row, alone.loss, alone.gradient_norm, largest[block], block))
-            micro = lay_out([row], sources, world.length_multiple, world.device)
+            micro = own_part(lay_out([row], sources, row_multiple(one_by_one, world), world.device), world)
             with torch.no_grad():
                 losses = forward(model, micro, recipe, world)[1].cpu()
             documents += _documents(number, row, losses, start.tokenizer)

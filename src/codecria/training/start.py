@@ -13,6 +13,7 @@ from codecria.checkpoint.source import Description
 from codecria.checkpoint.tensors import EMBEDDING, HEAD
 from codecria.common.errors import CodecriaError
 from codecria.common.random import draw_bits
+from codecria.infill.syntax import require_syntax
 from codecria.model.transformer import Transformer
 from codecria.tokenizer.sentinels import add_sentinels, find_sentinels
 from codecria.training.lora import NEW_ROWS, ORIGINAL_TABLE, add_lora, initial_adapter
@@ -101,6 +102,9 @@ def begin(recipe: TrainRecipe) -> Start:
     Raises:
         CodecriaError: the parent cannot be opened; the sequences are longer than its positions.
     """
+    infill = recipe.batches.infill
+    if infill.rate > 0 and "syntax" in infill.units:
+        require_syntax()
     parent = open_checkpoint(recipe.model)
     tokenizer, config = parent.tokenizer, parent.config
     sentinels = find_sentinels(tokenizer)

@@ -6,6 +6,7 @@ micro-batches and spread over ranks.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,13 @@ def own_part(micro: MicroBatch, world: World) -> MicroBatch:
     )
 
 
+def row_multiple(recipe: TrainRecipe, world: World) -> int:
+    """What a micro-batch's length must be a multiple of: on a GPU its whole room, so that kernels compile once."""
+    if world.device.type != "cuda":
+        return world.length_multiple
+    return math.lcm(recipe.sequences_per_micro_batch * recipe.batches.sequence_tokens, world.length_multiple)
+
+
 def take_gradient(
     model: Transformer,
     parameters: Sequence[torch.Tensor],
@@ -148,7 +156,7 @@ def take_gradient(
     sums = torch.zeros(2, len(sources), _KINDS, dtype=torch.float64, device=device)
     size = recipe.sequences_per_micro_batch
     for first in range(0, len(batch), size):
-        micro = own_part(lay_out(batch[first : first + size], sources, world.length_multiple, device), world)
+        micro = own_part(lay_out(batch[first : first + size], sources, row_multiple(recipe, world), device), world)
         with accumulate(model, reduce=recipe.parallel.reduce_each_micro_batch or first + size >= len(batch)):
             total, losses = forward(model, micro, recipe, world)
             (total / weight).backward()
