@@ -32,6 +32,15 @@ def test_mode_follows_the_umask(tmp_path):
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o755
 
 
+def test_files_of_a_folder_follow_the_umask_too(tmp_path):
+    """Writers in Rust make their files private: a checkpoint then cannot be read by a server's own user."""
+    with atomic_folder(tmp_path / "checkpoint") as aside:
+        (aside / "model.safetensors").touch(0o600)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "checkpoint" / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_folder_is_replaced_whole(tmp_path):
     path = tmp_path / "model"
     for content in ("one", "two"):

@@ -78,6 +78,7 @@ def atomic_folder(path: Path | str) -> Generator[Path]:
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
+                file.chmod(0o666 & ~_umask())  # safetensors makes its files private
                 _sync_file(file)
         Path(aside).chmod(0o777 & ~_umask())
         old = _old_name(path)
