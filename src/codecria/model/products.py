@@ -19,7 +19,8 @@ _HAS_ONEDNN = torch.backends.mkldnn.is_available() and platform.machine() in ("x
 
 
 def _through_onednn(x: Tensor) -> bool:
-    return _HAS_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"
+    # The compiler does not know this operation; it makes its own of a plain product.
+    return _HAS_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def product(x_NI: Tensor, weight_OI: Tensor) -> Tensor:

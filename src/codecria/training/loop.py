@@ -2,8 +2,8 @@
 
 A run folder holds `recipe.yaml`, `prepared/` (packed corpus), `metrics.jsonl`, `state/` (what a killed run resumes
 from), `exports/` and `bad/` where there are any and, once done, `checkpoint/` (a Hugging Face folder with
-`lineage.json`) and, of a stage with LoRA, `adapter/`. Killed at any moment and started again with the same recipe, a run gives the same losses: on the same
-machine, ranks and thread count, to the bit.
+`lineage.json`) and, of a stage with LoRA, `adapter/`. Killed at any moment and started again with the same recipe, a
+run gives the same losses: on the same machine, ranks and thread count, to the bit.
 """
 
 from __future__ import annotations
