@@ -10,7 +10,7 @@ of H / G heads, S keys that they see.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,20 @@ _QUERIES = 128
 _FEW_THREADS = 4
 
 
+class _Block(NamedTuple):
+    """A block of queries of the heads that share keys.
+
+    All blocks are of one size but the last of a row, for oneDNN compiles a product for each shape: what a document's
+    last block has too many are the next one's queries, whose results are written over and whose gradient is 0.
+    """
+
+    group: int
+    heads: slice
+    rows: slice
+    own: int
+    keys: slice
+
+
 class _BlockedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q_HQK: Tensor, k_GLK: Tensor, v_GLK: Tensor, spans: Sequence[tuple[int, slice]]) -> Tensor:
@@ -31,9 +45,10 @@ class _BlockedAttention(torch.autograd.Function):
         ctx.spans = spans
         heads, queries, width = q_HQK.shape
         out_HQK = q_HQK.new_empty(queries, heads, width).transpose(0, 1)
-        for heads, rows, _, _, k_SK, v_SK in _blocks(spans, q_HQK, k_GLK, v_GLK):
-            p_RS = _probabilities(q_HQK[heads, rows], k_SK)
-            out_HQK[heads, rows] = product(p_RS, v_SK.T).view_as(out_HQK[heads, rows])
+        k_GLK, v_GLK = k_GLK.contiguous(), v_GLK.contiguous()
+        for group, heads, rows, _, keys in _blocks(spans, q_HQK, k_GLK):
+            p_RS = _probabilities(q_HQK[heads, rows], k_GLK[group, keys])
+            out_HQK[heads, rows] = product(p_RS, v_GLK[group, keys].T).view_as(out_HQK[heads, rows])
         return out_HQK
 
     @staticmethod
@@ -42,31 +57,31 @@ class _BlockedAttention(torch.autograd.Function):
         q_grad_HQK = torch.empty_like(q_HQK)
         # Transposed, so that of the two matrices of a product the narrow one is what oneDNN has to transpose.
         k_grad_GKL, v_grad_GKL = (x.new_zeros(x.transpose(1, 2).shape) for x in (k_GLK, v_GLK))
+        k_GLK, v_GLK = k_GLK.contiguous(), v_GLK.contiguous()
         scale = q_HQK.shape[-1] ** -0.5
-        for heads, rows, group, keys, k_SK, v_SK in _blocks(ctx.spans, q_HQK, k_GLK, v_GLK):
-            q_RK, out_grad_RK = q_HQK[heads, rows].flatten(0, 1), grads[0][heads, rows].flatten(0, 1)
-            p_RS = _probabilities(q_HQK[heads, rows], k_SK)
-            s_grad_RS = product(out_grad_RK, v_SK)
+        for group, heads, rows, own, keys in _blocks(ctx.spans, q_HQK, k_GLK):
+            q_RK, out_grad = q_HQK[heads, rows].flatten(0, 1), grads[0][heads, rows].clone()
+            out_grad[:, own:] = 0.0
+            out_grad_RK = out_grad.flatten(0, 1)
+            p_RS = _probabilities(q_HQK[heads, rows], k_GLK[group, keys])
+            s_grad_RS = product(out_grad_RK, v_GLK[group, keys])
             s_grad_RS = torch.ops.aten._softmax_backward_data(s_grad_RS, p_RS, -1, p_RS.dtype)
             v_grad_GKL[group, :, keys] += product(out_grad_RK.T, p_RS.T)
             k_grad_GKL[group, :, keys] += product(q_RK.T * scale, s_grad_RS.T)
-            q_grad_HQK[heads, rows] = product(s_grad_RS, k_SK.T * scale).view_as(q_HQK[heads, rows])
+            q_grad_HQK[heads, rows] = product(s_grad_RS, k_GLK[group, keys].T * scale).view_as(out_grad)
         return q_grad_HQK, k_grad_GKL.transpose(1, 2), v_grad_GKL.transpose(1, 2), None
 
 
-def _blocks(
-    spans: Sequence[tuple[int, slice]], q_HQK: Tensor, k_GLK: Tensor, v_GLK: Tensor
-) -> Iterator[tuple[slice, slice, int, slice, Tensor, Tensor]]:
-    """Each block: its heads and queries; which head of the keys, up to which one, and these with their values."""
-    shared = q_HQK.shape[0] // k_GLK.shape[0]
-    for group, (k_LK, v_LK) in enumerate(zip(k_GLK.contiguous(), v_GLK.contiguous(), strict=True)):
+def _blocks(spans: Sequence[tuple[int, slice]], q_HQK: Tensor, k_GLK: Tensor) -> Iterator[_Block]:
+    shared, total = q_HQK.shape[0] // k_GLK.shape[0], q_HQK.shape[1]
+    for group in range(k_GLK.shape[0]):
         heads = slice(group * shared, (group + 1) * shared)
         done = 0
         for queries, keys in spans:
-            for start in range(0, queries, _QUERIES):
-                stop = min(start + _QUERIES, queries)
-                seen = slice(keys.start, keys.stop - queries + stop)
-                yield heads, slice(done + start, done + stop), group, seen, k_LK[seen], v_LK[seen]
+            for first in range(done, done + queries, _QUERIES):
+                rows = slice(first, min(first + _QUERIES, total))
+                seen = slice(keys.start, keys.stop + rows.stop - done - queries)
+                yield _Block(group, heads, rows, done + queries - first, seen)
             done += queries
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,7 +77,7 @@ class _Logged:
 
 
 def _wandb(folder: Path, step: int, recipe: Mapping[str, Any]) -> Tracker:
-    import wandb
+    wandb: Any = import_module("wandb")
 
     del step
     names_run = folder / "wandb-id"
@@ -84,11 +85,11 @@ def _wandb(folder: Path, step: int, recipe: Mapping[str, Any]) -> Tracker:
         write_atomic(names_run, secrets.token_hex(8))
     keys = {"project": "codecria", "name": folder.name, "id": names_run.read_text(), "resume": "allow"}
     quiet = wandb.Settings(console="off", silent=True)
-    return _Logged(wandb.init(**keys, dir=folder, config=dict(recipe), settings=quiet))  # pyright: ignore
+    return _Logged(wandb.init(**keys, dir=folder, config=dict(recipe), settings=quiet))
 
 
 def _trackio(folder: Path, step: int, recipe: Mapping[str, Any]) -> Tracker:
-    import trackio
+    trackio: Any = import_module("trackio")
 
     del step
     name = str(folder).strip("/").replace("/", "-")
