@@ -98,7 +98,7 @@ def test_files_of_any_other_set(tmp_path, name):
         path.write_text(json.dumps(ROWS))
     else:
         data = "\n\n".join(json.dumps(row) for row in ROWS).encode()
-        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        path.write_bytes(gzip.compress(data, mtime=0) if name.endswith(".gz") else data)
     decontaminator, tasks = opened(path, human_eval=False)
     assert tasks == {name: 2}
     hit = find(decontaminator, "# " + WORDS)
@@ -128,7 +128,7 @@ def test_a_pattern_names_many_files(tmp_path):
         ("bad.jsonl", b'{"a": 1}\n{"a": \n', r"bad.jsonl:2: is no set of tasks"),
         ("bad.json", b"[1, ", r"bad.json: is no set of tasks"),
         ("bad.parquet", b"PAR1", r"bad.parquet: is no set of tasks"),
-        ("bad.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 900)[:-20], r"bad.jsonl.gz:\d+: is no set of tasks"),
+        ("bad.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 900, mtime=0)[:-20], r"bad.jsonl.gz:\d+: is no set of tasks"),
         ("latin.jsonl", b'{"a": "\xe9"}', r"latin.jsonl: is no set of tasks"),
     ],
 )
