@@ -121,6 +121,9 @@ def test_a_pattern_names_many_files(tmp_path):
     assert list(tasks) == ["part-0.jsonl", "part-1.jsonl", "part-2.jsonl"]
 
 
+CUT_SHORT = gzip.compress(b'{"text": "a"}\n' * 900, mtime=0)[:-20]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "expected"),
     [
@@ -128,7 +131,7 @@ def test_a_pattern_names_many_files(tmp_path):
         ("bad.jsonl", b'{"a": 1}\n{"a": \n', r"bad.jsonl:2: is no set of tasks"),
         ("bad.json", b"[1, ", r"bad.json: is no set of tasks"),
         ("bad.parquet", b"PAR1", r"bad.parquet: is no set of tasks"),
-        ("bad.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 900, mtime=0)[:-20], r"bad.jsonl.gz:\d+: is no set of tasks"),
+        ("bad.jsonl.gz", CUT_SHORT, r"bad.jsonl.gz:\d+: is no set of tasks"),
         ("latin.jsonl", b'{"a": "\xe9"}', r"latin.jsonl: is no set of tasks"),
     ],
 )
