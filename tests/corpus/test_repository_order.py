@@ -199,12 +199,13 @@ def test_large_repositories_take_linear_time():
         chain = [RepositoryFile(f"m{n:06}.py", "Python", f"import m{n + 1:06}") for n in range(count)]
         sharp = "namespace A.N{0};\nusing A.N{1};"
         chain += [RepositoryFile(f"{n}.cs", "C#", sharp.format(n % 2, 1 - n % 2)) for n in range(count)]
-        started = time.perf_counter()
+        started = time.process_time()
         order = dependency_order(chain)
         assert [place for place in order if place < count] == list(range(count))[::-1]
-        return time.perf_counter() - started
+        return time.process_time() - started
 
-    assert seconds(16_000) < 24 * max(seconds(2_000), 0.01)
+    # Eight times as many: 8 for linear, 64 for quadratic. The quickest of three, since the machine may have other work.
+    assert min(seconds(16_000) for _ in range(3)) < 24 * max(min(seconds(2_000) for _ in range(3)), 0.01)
 
 
 def document(path, text, language="Python", licence="MIT", kind="code"):

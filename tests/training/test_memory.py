@@ -37,7 +37,7 @@ def build(changes, lora):
             add_lora(model, lora, 0)
     model = model.to_empty(device="cpu")
     model.initialise(0)
-    recompute(model, selective=False)
+    recompute(model)
     return model.train()
 
 
