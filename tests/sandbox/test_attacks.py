@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("flavour", EVERY, ids=spell)
 def test_every_attack_is_stopped(flavour: Flavour) -> None:
-    sandbox = open_flavour(flavour, Limits(wall_s=0.7))
+    sandbox = open_flavour(flavour, Limits(wall_s=1.5))
     try:
         results = run_attacks(sandbox)
         after = sandbox.run(Program("def f(x): return x + 1", "assert f(1) == 2"))
