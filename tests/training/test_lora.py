@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from codecria.checkpoint.open import load_model, open_checkpoint
+from codecria.common.errors import CodecriaError
 from codecria.training.loop import train
 from codecria.training.lora import plain_weights
 from codecria.training.metrics import read_metrics
@@ -44,3 +46,38 @@ def test_a_run_trains_adapters_and_new_rows_only_and_resumes(recipe_values, tmp_
         torch.testing.assert_close(adapted[name], value, atol=2e-3, rtol=1e-2)
     losses = [line["loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
     assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def test_a_run_goes_on_with_its_parents_adapter(recipe_values, tmp_path):
+    values = recipe_values | {"lora": {"rank": 4, "alpha": 8}, "steps": 6}
+    train(TrainRecipe.model_validate(values), tmp_path / "first")
+    adapter = tmp_path / "first" / "adapter"
+    on = values | {"model": str(adapter), "lora": {"rank": 4, "alpha": 8, "go_on": True}}
+    start = begin(TrainRecipe.model_validate(on))
+    merged = load_model(open_checkpoint(adapter))
+    ids = torch.randint(0, merged.config.vocab_size, (1, 40))
+    torch.testing.assert_close(start.model(torch.device("cpu"))(ids), merged(ids), atol=1e-5, rtol=1e-5)
+    assert all(torch.equal(value, merged.state_dict()[name]) for name, value in start.plain_weights())
+    # What comes out is an adapter of the first base, of the same size: not one on top of another.
+    trained = load_model(open_checkpoint(train(TrainRecipe.model_validate(on), tmp_path / "second"))).state_dict()
+    second = open_checkpoint(tmp_path / "second" / "adapter")
+    assert second.source.base_name == recipe_values["model"]
+    for name, value in load_model(second).state_dict().items():
+        torch.testing.assert_close(value, trained[name], atol=2e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("lora", "model", "what"),
+    [
+        ({"rank": 8, "alpha": 8, "go_on": True}, "adapter", "rank 4, alpha 8"),
+        ({"rank": 4, "alpha": 8, "go_on": True, "targets": ["q_proj"]}, "adapter", "targets down_proj"),
+        ({"rank": 4, "alpha": 8, "go_on": True}, None, "is no adapter"),
+    ],
+)
+def test_going_on_needs_an_adapter_of_the_same_shape(recipe_values, tmp_path, lora, model, what):
+    values = recipe_values | {"lora": {"rank": 4, "alpha": 8}, "steps": 1}
+    if model:
+        train(TrainRecipe.model_validate(values), tmp_path)
+        values["model"] = str(tmp_path / model)
+    with pytest.raises(CodecriaError, match=what):
+        begin(TrainRecipe.model_validate(values | {"lora": lora}))

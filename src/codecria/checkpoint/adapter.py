@@ -90,10 +90,22 @@ def save_adapter(
 
 
 class AdaptedTensors:
-    """The base's tensors with the adapter's products added and its rows appended, one at a time."""
+    """The base's tensors with the adapter's products added and its rows appended, one at a time.
 
-    def __init__(self, base: TensorSource, path: Path, scale: float, known_rows: int) -> None:
-        self._base, self._path, self._scale, self._known_rows = base, path, scale, known_rows
+    Attributes:
+        base: the tensors without the adapter.
+        base_name: how the adapter names its base.
+        alpha: products are scaled by alpha / rank.
+        layers: names of the linear layers that have a product.
+        new_rows: rows that the base's tables lack.
+        header: of the safetensors file.
+    """
+
+    def __init__(self, base: TensorSource, path: Path, config: Mapping[str, Any], known_rows: int) -> None:
+        self.base, self._path, self._known_rows = base, path, known_rows
+        self.base_name: str = config["base_model_name_or_path"]
+        self.alpha, self.rank = float(config["lora_alpha"]), int(config["r"])
+        self._scale = self.alpha / self.rank
         self._shapes = dict(base.shapes)
         with _open(path) as file:
             self.header: dict[str, str] = file.metadata() or {}
@@ -103,8 +115,10 @@ class AdaptedTensors:
                 if name.startswith(_NEW_ROWS):
                     self.new_rows, width = file.get_slice(name).get_shape()
                     self._shapes[name.removeprefix(_NEW_ROWS)] = (known_rows + self.new_rows, width)
-        layers = {name.removeprefix(_PEFT).rpartition(".lora_")[0] for name in self._names if name.startswith(_PEFT)}
-        if missing := sorted(name for name in layers if f"{name}.weight" not in base.shapes):
+        self.layers = {
+            name.removeprefix(_PEFT).rpartition(".lora_")[0] for name in self._names if name.startswith(_PEFT)
+        }
+        if missing := sorted(name for name in self.layers if f"{name}.weight" not in base.shapes):
             raise CodecriaError(f"the base has no layer '{missing[0]}'", where=path, mend="use it with its own base")
 
     @property
@@ -117,15 +131,21 @@ class AdaptedTensors:
         layer = f"{_PEFT}{name.removesuffix('.weight')}"
         rows = f"{_NEW_ROWS}{name}"
         if f"{layer}.lora_A.weight" not in self._names and rows not in self._names:
-            return self._base.read(name, dtype)
-        weight = self._base.read(name, torch.float32)
-        with _open(self._path) as file:
-            if rows in self._names:
+            return self.base.read(name, dtype)
+        weight = self.base.read(name, torch.float32)
+        if rows in self._names:
+            with _open(self._path) as file:
                 weight = torch.cat([weight[: self._known_rows], file.get_tensor(rows).float()])
-            else:
-                down, up = (file.get_tensor(f"{layer}.lora_{part}.weight").float() for part in "AB")
-                weight = weight + self._scale * up @ down
+        else:
+            down, up = self.read_factors(name.removesuffix(".weight"))
+            weight = weight + self._scale * up @ down
         return weight if dtype is None else weight.to(dtype)
+
+    def read_factors(self, layer: str) -> tuple[Tensor, Tensor]:
+        """A layer's down matrix [R, in] and up matrix [out, R], float32."""
+        with _open(self._path) as file:
+            down, up = (file.get_tensor(f"{_PEFT}{layer}.lora_{part}.weight").float() for part in "AB")
+        return down, up
 
 
 def adapt(folder: Path, config: Mapping[str, Any], base: Checkpoint) -> Checkpoint:
@@ -143,9 +163,7 @@ def adapt(folder: Path, config: Mapping[str, Any], base: Checkpoint) -> Checkpoi
         mend = "merge it with the tool that made it"
         raise CodecriaError("is no plain LoRA adapter", where=folder / ADAPTER_CONFIG, mend=mend)
     tokenizer = base.tokenizer
-    source = AdaptedTensors(
-        base.source, folder / ADAPTER_WEIGHTS, config["lora_alpha"] / config["r"], tokenizer.vocab_size
-    )
+    source = AdaptedTensors(base.source, folder / ADAPTER_WEIGHTS, config, tokenizer.vocab_size)
     adapted = base.config
     if source.new_rows:
         tokenizer, _ = add_sentinels(tokenizer)

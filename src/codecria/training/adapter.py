@@ -38,5 +38,5 @@ def write_adapter(model: Transformer, start: Start, folder: Path, world: World, 
     if world.first:
         changed = {"rope_theta": recipe.rope_theta, "max_positions": recipe.max_positions}
         save_adapter(
-            folder, layers, new_rows, base=recipe.model, alpha=recipe.lora.alpha, changed=changed, lineage=lineage
+            folder, layers, new_rows, base=start.base, alpha=recipe.lora.alpha, changed=changed, lineage=lineage
         )

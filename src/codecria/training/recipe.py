@@ -45,11 +45,14 @@ class LoraRecipe(Recipe):
         rank: inner size of each adapter.
         alpha: the adapter's product is scaled by alpha / rank.
         targets: names of the linear layers that get one.
+        go_on: the parent is an adapter of this rank, alpha and these targets, and its values are where training begins;
+            what comes out is an adapter of the parent's base. Else an adapter as parent is merged, and a new one begun.
     """
 
     rank: Positive = 16
     alpha: Rate = 32.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    go_on: bool = False
 
 
 class ParallelRecipe(Recipe):

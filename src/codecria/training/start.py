@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from codecria.checkpoint.adapter import AdaptedTensors
 from codecria.checkpoint.huggingface import save_huggingface
 from codecria.checkpoint.open import open_checkpoint
 from codecria.checkpoint.source import Description
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from codecria.infill.layout import Sentinels
     from codecria.model.config import ModelConfig
     from codecria.tokenizer.tokenizer import Tokenizer
-    from codecria.training.recipe import TrainRecipe
+    from codecria.training.recipe import LoraRecipe, TrainRecipe
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ class Start:
     parent: Checkpoint
 
     @property
+    def adapter(self) -> AdaptedTensors | None:
+        """The adapter that the stage goes on with."""
+        lora, source = self.recipe.lora, self.parent.source
+        return source if lora is not None and lora.go_on and isinstance(source, AdaptedTensors) else None
+
+    @property
+    def base(self) -> str:
+        """What an adapter that the stage writes is an adapter of."""
+        return self.recipe.model if self.adapter is None else self.adapter.base_name
+
+    @property
     def description(self) -> Description:
         """What the trained model's folder says beside its weights: the parent's files with what the stage changed."""
         return Description(self.config, self.tokenizer, self.parent.hf_config, self.parent.generation_config)
@@ -66,15 +78,27 @@ class Start:
 
     def weight(self, name: str) -> Tensor:
         """The whole initial value of a parameter, float32 on the CPU, by its name in `shapes()`."""
-        if name.endswith(("lora_down", "lora_up")):
+        layer, _, part = name.rpartition(".")
+        adapter = self.adapter
+        if part in ("lora_down", "lora_up"):
+            if adapter is not None:
+                return adapter.read_factors(layer)[part == "lora_up"]
             assert self.recipe.lora is not None
-            base = self.parent.source.shapes[name.rpartition(".")[0] + ".weight"]
+            base = self.parent.source.shapes[f"{layer}.weight"]
             return initial_adapter(name, base, self.recipe.lora, self.recipe.seed)
+        return (
+            self._plain_weight(name)
+            if adapter is None or layer not in adapter.layers
+            else adapter.base.read(name, torch.float32)
+        )
+
+    def _plain_weight(self, name: str) -> Tensor:
         table = name.replace(ORIGINAL_TABLE, "weight").replace(NEW_ROWS, "weight")
         value = self.parent.source.read(table, torch.float32)
         if table in (EMBEDDING, HEAD) and self.new_rows:
-            key = draw_bits(self.recipe.seed, "new rows", table)
-            value = add_rows(value[: self.config.vocab_size - self.new_rows], self.config.vocab_size, key)
+            if self.adapter is None:
+                key = draw_bits(self.recipe.seed, "new rows", table)
+                value = add_rows(value[: self.config.vocab_size - self.new_rows], self.config.vocab_size, key)
             if name.endswith(NEW_ROWS):
                 value = value[-self.new_rows :]
         return value
@@ -83,7 +107,7 @@ class Start:
         """A plain model's names and initial values, one at a time."""
         with torch.device("meta"):
             names = [name for name, _ in Transformer(self.config).named_parameters()]
-        return ((name, self.weight(name)) for name in names)
+        return ((name, self._plain_weight(name)) for name in names)
 
     def model(self, device: torch.device) -> Transformer:
         """The whole model on one device, float32, adapters in place."""
@@ -114,6 +138,8 @@ def begin(recipe: TrainRecipe) -> Start:
         tokenizer, sentinels = add_sentinels(tokenizer)
         config = replace(config, vocab_size=max(tokenizer.vocab_size, config.vocab_size))
         new_rows = config.vocab_size - known_rows
+    if recipe.lora is not None and recipe.lora.go_on:
+        new_rows = _require_adapter(parent, recipe.lora).new_rows
     if recipe.rope_theta is not None:
         config = replace(config, rope_theta=recipe.rope_theta)
     if recipe.max_positions is not None:
@@ -126,6 +152,23 @@ def begin(recipe: TrainRecipe) -> Start:
             mend="shorten batches.sequence_tokens, or set max_positions and a higher rope_theta (the paper: 1e6)",
         )
     return Start(recipe, config, tokenizer, sentinels if recipe.batches.infill.rate > 0 else None, new_rows, parent)
+
+
+def _require_adapter(parent: Checkpoint, lora: LoraRecipe) -> AdaptedTensors:
+    source = parent.source
+    if not isinstance(source, AdaptedTensors):
+        mend = "leave lora.go_on out, or name an adapter as the model"
+        raise CodecriaError("lora.go_on is set, but the model is no adapter", where=parent.path, mend=mend)
+    targets = {layer.rpartition(".")[2] for layer in source.layers}
+    theirs, ours = (source.rank, source.alpha, targets), (lora.rank, lora.alpha, set(lora.targets))
+    if theirs != ours:
+        raise CodecriaError(
+            f"the adapter has rank {theirs[0]}, alpha {theirs[1]:g}, targets {', '.join(sorted(targets))}; "
+            f"the recipe {ours[0]}, {ours[1]:g}, {', '.join(sorted(ours[2]))}",
+            where=parent.path,
+            mend="give the adapter's own figures, or leave lora.go_on out to begin a new one",
+        )
+    return source
 
 
 def add_rows(table_VD: Tensor, vocab_size: int, key: int) -> Tensor:
