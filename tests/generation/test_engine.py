@@ -212,7 +212,7 @@ def test_a_pass_that_fails_leaves_the_engine_usable():
             raise MemoryError
 
     hook = model.model.norm.register_forward_hook(fail)
-    with pytest.raises(MemoryError):
+    with pytest.raises(CodecriaError, match="memory is used up"):
         engine.generate(prompts, options)
     hook.remove()
     again = engine.generate(prompts, options)

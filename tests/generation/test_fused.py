@@ -3,8 +3,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from codecria.generation.cache import RowCache
+from codecria.generation.cache import Cache
 from codecria.generation.fused import fuse
+from codecria.generation.pass_attention import Pass
 from tests.generation.conftest import random_ids, random_model
 
 VARIANTS = {
@@ -33,14 +34,14 @@ def test_fused_blocks_equal_the_models_own(name, dtype, tolerance):
 @torch.no_grad()
 def test_they_use_the_cache():
     fused = fuse(random_model())
-    ids = ids_of(2, 12)
-    cache = RowCache(fused.config, dtype=torch.float32, device=torch.device("cpu"))
-    cache.add_row()
-    cache.add_row()
+    ids = ids_of(1, 12)
+    cache = Cache(fused.config, dtype=torch.float32, device=torch.device("cpu"), budget=2**20)
+    place = cache.open(ids[0].tolist())
     parts = []
     for piece in ids.split([7, 1, 4], dim=1):
-        parts.append(fused(piece, positions_BL=cache.place(piece.shape[1]), cache=cache))
-        cache.commit()
+        new = Pass(cache, [place], piece.tolist())
+        parts.append(fused(piece, positions_BL=new.positions_BL, cache=new))
+        new.commit()
     torch.testing.assert_close(torch.cat(parts, dim=1), fused(ids), atol=1e-5, rtol=1e-5)
 
 

@@ -1,161 +1,146 @@
-"""Keys and values of earlier tokens: of many rows of different lengths, and of one prompt between calls.
+"""Keys and values of all running texts and of what was read before: places in the prefix tree, and rows beside it.
 
-Shapes: B rows in use, L tokens of this pass, S slots, G key-value heads, K head_dim. A token's slot is its position.
+A text that runs alone behind its leaf writes there. Samples of one prompt share its leaf and write each to a row of
+`Tails`; what they wrote moves into the tree when they end.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from codecria.infill.layout import common_length
+from codecria.generation.extent import Layout
+from codecria.generation.prefix_tree import PrefixTree
+from codecria.generation.tails import Tails
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import torch
 
+    from codecria.generation.prefix_tree import Node
     from codecria.model.config import ModelConfig
 
-BLOCK_SLOTS = 256
+CacheType = Literal["model", "int8"]
+"""How keys and values are stored: as the model computes them, or as 8-bit integers with a scale for each."""
 
 
-class RowCache:
-    """Keys and values of many sequences; implements `model.attention.KeyValueCache`.
-
-    One pass over the model is `positions = cache.place(tokens)`, then the model's forward with these positions and
-    this cache, then `cache.commit()`. A pass that fails before `commit` leaves the sequences as they were.
-
-    Memory is taken for all rows in blocks of slots as the longest needs it, and kept.
+class Place:
+    """Where a text's keys and values lie.
 
     Attributes:
-        lengths: tokens held of each row in use.
+        leaf: the node of the tree it runs behind.
+        row: its row of the tails, None where it extends the leaf itself.
+        tail: the tokens in that row.
+    """
+
+    __slots__ = ("leaf", "row", "tail")
+
+    def __init__(self, leaf: Node, row: int | None = None) -> None:
+        self.leaf = leaf
+        self.row = row
+        self.tail: list[int] = []
+
+    @property
+    def length(self) -> int:
+        """Tokens held."""
+        return self.leaf.end + len(self.tail)
+
+
+class Cache:
+    """Keys and values of many texts within a number of bytes.
+
+    Args:
+        config: the model's.
+        dtype: what it computes in.
+        device: where it is.
+        budget: bytes.
+        stored: how the tree stores them; rows of samples are always stored as computed.
+        block_slots: memory is taken in so many tokens.
+
+    Attributes:
+        hit_tokens: tokens of prompts that were held already.
     """
 
     def __init__(
-        self, config: ModelConfig, *, dtype: torch.dtype, device: torch.device, block_slots: int = BLOCK_SLOTS
+        self,
+        config: ModelConfig,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        budget: int,
+        stored: CacheType = "model",
+        block_slots: int = 64,
     ) -> None:
-        shape = (0, config.num_kv_heads, 0, config.head_dim)
-        self._keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self._values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
-        self._block_slots = block_slots
-        self._device = device
-        self.lengths: list[int] = []
-        self._starts: list[int] = []
-        self._tokens = 0
-        self._span = 0
-        self._aligned = True
-        self._rows_B1 = torch.empty(0, dtype=torch.int64)
-        self._positions_BL = torch.empty(0, dtype=torch.int64)
+        heads = (config.num_layers, config.num_kv_heads, config.head_dim)
+        self.layout = Layout(*heads, dtype, device, block_slots=block_slots, int8=stored == "int8")
+        self.tree = PrefixTree(self.layout, budget)
+        self.tails = Tails(self.tree)
+        self.hit_tokens = 0
+        self._rows: list[Place] = []
 
-    @property
-    def rows(self) -> int:
-        """How many sequences there is memory for."""
-        return self._values[-1].shape[0]
+    def open(self, ids: list[int], spare: int = 0) -> Place:
+        """A place for a text, with memory for all of its ids and `spare` more; `length` of them are held already.
 
-    @property
-    def slots(self) -> int:
-        """How many tokens of each there is memory for."""
-        return self._values[-1].shape[2]
+        Never all of them are: the last one has to go through the model for its scores.
 
-    def place(self, tokens: int) -> Tensor:
-        """Put the next `tokens` tokens of every row in use behind its last: their positions, int64 [B, L]."""
-        self._starts = list(self.lengths)
-        self._tokens = tokens
-        self._span = max(self._starts) + tokens
-        self._aligned = min(self._starts) == max(self._starts)
-        self.reserve(len(self._starts), self._span)
-        starts_B1 = torch.tensor(self._starts, device=self._device)[:, None]
-        self._positions_BL = starts_B1 if tokens == 1 else starts_B1 + torch.arange(tokens, device=self._device)
-        if not self._aligned:
-            self._rows_B1 = torch.arange(len(self._starts), device=self._device)[:, None]
-        return self._positions_BL
-
-    def commit(self) -> None:
-        """Count the placed tokens as held."""
-        self.lengths = [start + self._tokens for start in self._starts]
-
-    def mask(self, positions_BL: Tensor) -> Tensor | None:
-        """Slots up to each query's own position; None where that is all of them, or where plain causal attention is."""
-        if self._aligned and (self._tokens == 1 or self._starts[0] == 0):
-            return None
-        return torch.arange(self._span, device=self._device) <= positions_BL[:, None, :, None]
-
-    def update(self, layer: int, k_BGLK: Tensor, v_BGLK: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the placed tokens' keys and values; return those of all slots up to the longest row: [B, G, S, K]."""
-        rows = len(self._starts)
-        keys_BGSK, values_BGSK = self._keys[layer][:rows, :, : self._span], self._values[layer][:rows, :, : self._span]
-        if self._aligned:
-            keys_BGSK[:, :, self._starts[0] :] = k_BGLK
-            values_BGSK[:, :, self._starts[0] :] = v_BGLK
-        else:
-            keys_BGSK[self._rows_B1, :, self._positions_BL] = k_BGLK.transpose(1, 2)
-            values_BGSK[self._rows_B1, :, self._positions_BL] = v_BGLK.transpose(1, 2)
-        return keys_BGSK, values_BGSK
-
-    def reserve(self, rows: int, slots: int) -> None:
-        """Have memory for `rows` sequences of `slots` tokens."""
-        if rows <= self.rows and slots <= self.slots:
-            return
-        rows = max(rows, self.rows)
-        slots = max(-(-slots // self._block_slots) * self._block_slots, self.slots)
-        for tensors in (self._keys, self._values):
-            for layer, old in enumerate(tensors):
-                # Zeros, not empty: a slot that is masked out still must not hold a NaN.
-                new = old.new_zeros(rows, old.shape[1], slots, old.shape[3])
-                new[: old.shape[0], :, : old.shape[2]] = old
-                tensors[layer] = new
-
-    def add_row(self, source: RowCache | None = None) -> None:
-        """Take one more row into use, empty or as the source's row 0."""
-        row, length = len(self.lengths), source.lengths[0] if source else 0
-        self.reserve(row + 1 if row < self.rows else max(1, 2 * row), length)
-        if source is not None:
-            self._copy(source, 0, row, length)
-        self.lengths.append(length)
-
-    def drop_row(self, row: int) -> None:
-        """Take a row out of use. The last row gets its number."""
-        last = len(self.lengths) - 1
-        if row != last:
-            self._copy(self, last, row, self.lengths[last])
-            self.lengths[row] = self.lengths[last]
-        self.lengths.pop()
-
-    def truncate(self, row: int, length: int) -> None:
-        """Forget a row's tokens from position `length` on."""
-        self.lengths[row] = length
-
-    def _copy(self, source: RowCache, source_row: int, row: int, length: int) -> None:
-        for mine, theirs in ((self._keys, source._keys), (self._values, source._values)):
-            for target, origin in zip(mine, theirs, strict=True):
-                target[row, :, :length] = origin[source_row, :, :length]
-
-
-class PrefixCache:
-    """One sequence's keys and values, kept between calls: a prompt that begins as the last one did needs only its rest.
-
-    Attributes:
-        cache: one row.
-        ids: the tokens whose keys and values it holds.
-    """
-
-    def __init__(self, cache: RowCache) -> None:
-        self.cache = cache
-        self.ids: list[int] = []
-        cache.add_row()
-
-    def keep(self, prompt: Sequence[int]) -> int:
-        """Forget what differs from `prompt`: how many of its leading tokens are held.
-
-        Never all of them: the last one has to go through the model again for its scores.
+        Raises:
+            CacheFull: there is no memory.
         """
-        held = min(common_length(self.ids, prompt), len(prompt) - 1)
-        self.cache.truncate(0, held)
-        del self.ids[held:]
-        return held
+        place = Place(self.tree.open(ids, len(ids) - 1))
+        held = place.length
+        try:
+            self.reserve(place, len(ids) - held + spare)
+        except BaseException:
+            self.close(place)
+            raise
+        self.hit_tokens += held
+        return place
 
-    def extend(self, ids: Sequence[int]) -> None:
-        """Note the tokens of a pass that has gone through."""
-        self.cache.commit()
-        self.ids.extend(ids)
+    def fork(self, place: Place, count: int) -> None:
+        """Let `count` texts run behind the place's leaf, each with a row of its own."""
+        self.tree.share(place.leaf, count)
+
+    def new_row(self, leaf: Node) -> Place:
+        """A place for one of the texts behind a shared leaf. Its lock is among those that `fork` took.
+
+        Raises:
+            CacheFull: there is no memory.
+        """
+        row = len(self._rows)
+        self.tails.reserve(row + 1 if row < self.tails.rows else max(1, 2 * row), 1)
+        self._rows.append(Place(leaf, row))
+        return self._rows[-1]
+
+    def reserve(self, place: Place, tokens: int) -> None:
+        """Have memory for so many more tokens.
+
+        Raises:
+            CacheFull: there is none.
+        """
+        if place.row is None:
+            self.tree.reserve(place.leaf, tokens)
+        else:
+            self.tails.reserve(0, len(place.tail) + tokens)
+
+    def close(self, place: Place, *, spoilt: bool = False) -> None:
+        """End a text. What it holds stays findable while there is room, unless it is spoilt."""
+        if place.row is not None:
+            self._drop_row(place, place.row, spoilt)
+        if spoilt:
+            self.tree.forget(place.leaf)
+        else:
+            self.tree.close(place.leaf)
+
+    def _drop_row(self, place: Place, row: int, spoilt: bool) -> None:
+        if spoilt:
+            self.tails.clear(row)
+        elif place.tail:
+            kept = self.tree.keep(place.leaf, place.tail)
+            if kept is not None:
+                self.tails.copy_to(kept.extent, row, len(place.tail))
+        last = self._rows.pop()
+        if last is not place:
+            self.tails.move(len(self._rows), row, len(last.tail))
+            self._rows[row] = last
+            last.row = row
+        place.row = None
+        if not self._rows:
+            self.tails.release()

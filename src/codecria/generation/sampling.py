@@ -1,24 +1,25 @@
 """From scores to the next token.
 
-The filters act in this order, as transformers' do: temperature, top-k, top-p, min-p. What is left is drawn from by
-inverting its cumulative distribution at a number keyed by (seed, sample, step), so a sample depends neither on the
-other rows of its batch nor on the draws before it.
+In this order: logit bias and penalties, forbidden ids, then, as transformers' do, temperature, top-k, top-p, min-p. What
+is left is drawn from by inverting its cumulative distribution at a number keyed by (seed, sample, step), so a sample
+depends neither on the other rows of its batch nor on the draws before it. Rows of a batch may have different options.
 
 Shapes: B rows, V vocabulary, C candidates.
 """
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from codecria.common.errors import CodecriaError
 from codecria.common.random import draw_uniform
+from codecria.generation.penalties import forbid, penalise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ NEAR_TIE = 1e-4
 
 _FIRST_CANDIDATES = 256
 _MORE_CANDIDATES = 8
+_FOLDS = 16
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,11 @@ class SamplingOptions:
         stop_ids: token ids that end the text and are no part of it.
         forbidden_ids: token ids never chosen.
         n: samples of each prompt.
+        repetition_penalty: scores of ids in the prompt or text are divided by it where above 0, else multiplied (CTRL,
+            Keskar et al. 2019; transformers); 1 changes nothing.
+        presence_penalty: taken from the score of an id that the text has.
+        frequency_penalty: taken from an id's score for each time that the text has it.
+        logit_bias: added to the scores of ids; a mapping, kept as sorted pairs.
         logprobs: whether to report each token's log probability under the model (before temperature and filters).
     """
 
@@ -59,6 +66,10 @@ class SamplingOptions:
     forbidden_ids: tuple[int, ...] = ()
     n: int = 1
     logprobs: bool = False
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         limits = {
@@ -68,17 +79,47 @@ class SamplingOptions:
             "top_k": (self.top_k >= 0, "0 or more"),
             "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
             "n": (self.n >= 1, "1 or more"),
+            "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0; 1 changes nothing"),
+            "presence_penalty": (math.isfinite(self.presence_penalty), "a number, mostly from -2 to 2"),
+            "frequency_penalty": (math.isfinite(self.frequency_penalty), "a number, mostly from -2 to 2"),
         }
         for name, (fits, allowed) in limits.items():
             if not fits:
                 raise CodecriaError(f"{name} is {getattr(self, name)}", mend=f"give {allowed}")
+        pairs = self.logit_bias.items() if isinstance(self.logit_bias, Mapping) else self.logit_bias
+        # Sorted pairs, so that options stay hashable and equal ones are equal.
+        object.__setattr__(self, "logit_bias", tuple(sorted((int(id), float(bias)) for id, bias in pairs)))
+        if any(math.isnan(bias) or bias == math.inf for _, bias in self.biases):
+            raise CodecriaError("a logit_bias is not a number", mend="give a finite one, or -inf to forbid the id")
         if not all(self.stop):
             raise CodecriaError("a stop string is empty", mend="leave it out")
+
+    @property
+    def biases(self) -> tuple[tuple[int, float], ...]:
+        """`logit_bias` as pairs."""
+        assert isinstance(self.logit_bias, tuple)
+        return self.logit_bias
 
 
 def sampling_draw(seed: int, sample: int, step: int) -> float:
     """The number in [0, 1) that chooses token `step` of sample `sample`."""
     return draw_uniform("sampling", seed, sample, step)
+
+
+class Wanted(NamedTuple):
+    """What a row is chosen by.
+
+    Attributes:
+        options: temperature, filters, penalties.
+        draw: a number in [0, 1); not looked at when the temperature is 0.
+        prompt: ids of the prompt, for the repetition penalty.
+        written: ids written so far, for all penalties.
+    """
+
+    options: SamplingOptions
+    draw: float
+    prompt: Sequence[int] = ()
+    written: Sequence[int] = ()
 
 
 class Choice(NamedTuple):
@@ -95,78 +136,135 @@ class Choice(NamedTuple):
     near_tie: bool
 
 
-def choose(logits_BV: Tensor, options: SamplingOptions, draws: Sequence[float]) -> list[Choice]:
-    """`sample` without the forbidden ids, with what is to be known of each choice."""
-    allowed_BV = logits_BV
-    if options.forbidden_ids:
-        allowed_BV = logits_BV.index_fill(-1, _id_tensor(options.forbidden_ids, logits_BV.device), -torch.inf)
-    ids_B = sample(allowed_BV, options, draws)
-    near_ties = [False] * len(draws)
-    if options.temperature == 0:
-        # Two passes over the scores cost less than a top 2.
-        best_B1 = allowed_BV.gather(-1, ids_B[:, None])
-        second_B1 = allowed_BV.scatter(-1, ids_B[:, None], -torch.inf).amax(dim=-1, keepdim=True)
-        near_ties = (best_B1 - second_B1 < NEAR_TIE)[:, 0].tolist()
-    log_probabilities: list[float | None] = [None] * len(draws)
-    if options.logprobs:
-        chosen_B = logits_BV.gather(-1, ids_B[:, None])[:, 0]
-        log_probabilities = (chosen_B - logits_BV.logsumexp(dim=-1)).tolist()
-    return list(map(Choice, ids_B.tolist(), log_probabilities, near_ties))
-
-
-def sample(logits_BV: Tensor, options: SamplingOptions, draws: Sequence[float]) -> Tensor:
-    """Choose one token for each row: int64 [B].
+def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
+    """A token for each row, with what is to be known of the choice.
 
     Args:
-        logits_BV: scores, float32; at least one of a row is finite.
-        options: temperature and filters.
+        logits_BV: scores, float32; they are changed.
+        wanted: one for each row.
+
+    Returns:
+        None for a row without a finite best score: its scores are no numbers, or all of its ids are forbidden.
+    """
+    reported = [row for row, each in enumerate(wanted) if each.options.logprobs]
+    plain_BV = logits_BV[reported] if reported else logits_BV
+    for row, each in enumerate(wanted):
+        penalise(logits_BV[row], each.options, each.prompt, each.written)
+    forbid(logits_BV, [each.options.forbidden_ids for each in wanted])
+    greedy = [each.options.temperature == 0 for each in wanted]
+    ids_B = sample(logits_BV, [each.options for each in wanted], [each.draw for each in wanted])
+    best_B1 = logits_BV.amax(dim=-1, keepdim=True)
+    finite = best_B1.isfinite()[:, 0].tolist()
+    near_ties = [False] * len(wanted)
+    if any(greedy):
+        chosen_B1 = ids_B[:, None]
+        best_B1 = logits_BV.gather(-1, chosen_B1)
+        second_B1 = logits_BV.scatter_(-1, chosen_B1, -torch.inf).amax(dim=-1, keepdim=True)
+        near_ties = (best_B1 - second_B1 < NEAR_TIE)[:, 0].tolist()
+    log_probabilities: dict[int, float] = {}
+    if reported:
+        chosen_B = plain_BV.gather(-1, ids_B[reported][:, None])[:, 0]
+        log_probabilities = dict(zip(reported, (chosen_B - plain_BV.logsumexp(dim=-1)).tolist(), strict=True))
+    return [
+        Choice(id, log_probabilities.get(row), greedy[row] and near_ties[row]) if finite[row] else None
+        for row, id in enumerate(ids_B.tolist())
+    ]
+
+
+def sample(logits_BV: Tensor, options: Sequence[SamplingOptions], draws: Sequence[float]) -> Tensor:
+    """Choose one token for each row by temperature and filters: int64 [B].
+
+    Args:
+        logits_BV: scores, float32; where the best of a row is not finite, any token may come.
+        options: one for each row.
         draws: a number in [0, 1) for each row; not looked at when the temperature is 0.
     """
-    if options.temperature == 0:
-        return logits_BV.argmax(dim=-1)
-    # Measured from the best score, so that no temperature is too small.
-    scaled_BV = (logits_BV - logits_BV.amax(dim=-1, keepdim=True)) / options.temperature
-    weights_BC, ids_BC = candidates(scaled_BV, options)
-    cumulative_BC = weights_BC.cumsum(dim=-1)
-    draws_B1 = torch.tensor(draws, dtype=torch.float64, device=logits_BV.device)[:, None]
-    # A draw of at most 1 - 2**-53 times the total rounds to less than it: the place found always has a weight.
-    places_B1 = torch.searchsorted(cumulative_BC, draws_B1 * cumulative_BC[:, -1:], right=True)
-    return (places_B1 if ids_BC is None else ids_BC.gather(-1, places_B1))[:, 0]
+    ways = [_way(each) for each in options]
+    if len(set(ways)) == 1:
+        return _greedy(logits_BV) if ways[0] == "greedy" else _drawn(logits_BV, options, draws)
+    ids_B = torch.empty(len(options), dtype=torch.int64, device=logits_BV.device)
+    for way in set(ways):
+        rows = [row for row, each in enumerate(ways) if each == way]
+        ids_B[rows] = sample(logits_BV[rows], [options[row] for row in rows], [draws[row] for row in rows])
+    return ids_B
 
 
-def candidates(scaled_BV: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor | None]:
+def candidates(scaled_BV: Tensor, options: Sequence[SamplingOptions]) -> tuple[Tensor, Tensor | None]:
     """What the filters leave: weights float64 [B, C], not normalised, 0 for what is dropped, and their ids.
 
-    The ids are None when every token is a candidate, in the vocabulary's order; else they go from best to worst.
+    The ids are None when every token is a candidate, in the vocabulary's order; else they go from best to worst. Either
+    all rows have a top-k or a top-p, or none has.
+
+    Args:
+        scaled_BV: scores divided by the temperature, the best of each row 0.
+        options: one for each row.
     """
-    if options.top_k:
-        scores_BC, ids_BC = scaled_BV.topk(min(options.top_k, scaled_BV.shape[-1]), dim=-1)
-        weights_BC = scores_BC.double().softmax(dim=-1)
-    elif options.top_p < 1:
-        weights_BC, ids_BC = _head(scaled_BV, options.top_p)
-    else:
-        weights_BC, ids_BC = scaled_BV.softmax(dim=-1).double(), None
-    if options.top_p < 1:
-        before_BC = weights_BC.cumsum(dim=-1) - weights_BC
-        weights_BC = weights_BC.where(before_BC < options.top_p, 0.0)
-    if options.min_p:
-        weights_BC = weights_BC.where(weights_BC >= options.min_p * weights_BC.amax(dim=-1, keepdim=True), 0.0)
-    return weights_BC, ids_BC
-
-
-def _head(scaled_BV: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Probabilities and ids of the best tokens, enough to sum to `share`; all are sorted only if nothing less does."""
-    vocabulary = scaled_BV.shape[-1]
-    normaliser_B1 = scaled_BV.double().logsumexp(dim=-1, keepdim=True)
-    count = _FIRST_CANDIDATES
+    device = scaled_BV.device
+    min_p_B1 = torch.tensor([each.min_p for each in options], dtype=torch.float64, device=device)[:, None]
+    if _way(options[0]) == "all":
+        weights_BV = scaled_BV.exp().double()
+        return weights_BV.where(weights_BV >= min_p_B1, 0.0) if bool(min_p_B1.any()) else weights_BV, None
+    top_k_B1 = torch.tensor([each.top_k or scaled_BV.shape[-1] for each in options], device=device)[:, None]
+    top_p_B1 = torch.tensor([each.top_p for each in options], dtype=torch.float64, device=device)[:, None]
+    counted = any(not each.top_k for each in options)
+    limited = torch.tensor([bool(each.top_k) for each in options], device=device)[:, None]
+    all_B1 = scaled_BV.exp().sum(dim=-1, keepdim=True).double() if counted else top_p_B1
+    count = max(each.top_k or _FIRST_CANDIDATES for each in options)
     while True:
-        scores_BC, ids_BC = scaled_BV.topk(min(count, vocabulary), dim=-1)
-        weights_BC = (scores_BC.double() - normaliser_B1).exp()
-        if count >= vocabulary or bool((weights_BC.sum(dim=-1) >= share).all()):
-            return weights_BC, ids_BC
+        scores_BC, ids_BC = best(scaled_BV, count)
+        weights_BC = scores_BC.double().exp()
+        weights_BC = weights_BC.where(torch.arange(weights_BC.shape[-1], device=device) < top_k_B1, 0.0)
+        total_B1 = weights_BC.sum(dim=-1, keepdim=True)
+        enough = limited | (total_B1 >= top_p_B1 * all_B1)
+        if count >= scaled_BV.shape[-1] or bool(enough.all()):
+            break
         count *= _MORE_CANDIDATES
+    weights_BC = weights_BC / total_B1.where(limited, all_B1)
+    before_BC = weights_BC.cumsum(dim=-1) - weights_BC
+    weights_BC = weights_BC.where(before_BC < top_p_B1, 0.0)
+    return weights_BC.where(weights_BC >= min_p_B1 * weights_BC[:, :1], 0.0), ids_BC
 
 
-@functools.lru_cache(maxsize=64)
-def _id_tensor(ids: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(ids, device=device)
+def best(scores_BV: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` best scores of each row from best to worst, and their ids.
+
+    As `topk`, in a third of the time: the tokens are folded into columns, of which only those whose best is among the
+    best columns are looked at.
+    """
+    vocabulary = scores_BV.shape[-1]
+    columns = vocabulary // _FOLDS
+    if count >= columns // 4:
+        return scores_BV.topk(min(count, vocabulary), dim=-1)
+    folded = columns * _FOLDS
+    columns_BC = scores_BV[:, :folded].unflatten(-1, (_FOLDS, columns)).amax(dim=1).topk(count, dim=-1).indices
+    ids_BN = (columns_BC[:, None] + torch.arange(0, folded, columns, device=scores_BV.device)[:, None]).flatten(1)
+    rest = torch.arange(folded, vocabulary, device=scores_BV.device).expand(len(scores_BV), -1)
+    ids_BN = torch.cat([ids_BN, rest], dim=-1)
+    scores_BC, places_BC = scores_BV.gather(-1, ids_BN).topk(count, dim=-1)
+    return scores_BC, ids_BN.gather(-1, places_BC)
+
+
+def _way(options: SamplingOptions) -> Literal["greedy", "best", "all"]:
+    if options.temperature == 0:
+        return "greedy"
+    return "best" if options.top_k or options.top_p < 1 else "all"
+
+
+def _greedy(logits_BV: Tensor) -> Tensor:
+    # NumPy's is ten times as fast as torch's on a CPU; of equal scores both take the first.
+    on_cpu = logits_BV.device.type == "cpu"
+    return torch.from_numpy(logits_BV.numpy().argmax(axis=-1)) if on_cpu else logits_BV.argmax(dim=-1)
+
+
+def _drawn(logits_BV: Tensor, options: Sequence[SamplingOptions], draws: Sequence[float]) -> Tensor:
+    device = logits_BV.device
+    temperatures_B1 = torch.tensor([each.temperature for each in options], dtype=torch.float64, device=device)[:, None]
+    # Measured from the best score, so that no temperature is too small.
+    scaled_BV = (logits_BV - logits_BV.amax(dim=-1, keepdim=True)).div_(temperatures_B1.float().clamp_(min=1e-30))
+    weights_BC, ids_BC = candidates(scaled_BV, options)
+    cumulative_BC = weights_BC.cumsum(dim=-1)
+    draws_B1 = torch.tensor(draws, dtype=torch.float64, device=device)[:, None]
+    # A draw of at most 1 - 2**-53 times the total rounds to less than it: the place found always has a weight.
+    places_B1 = torch.searchsorted(cumulative_BC, draws_B1 * cumulative_BC[:, -1:], right=True)
+    places_B1 = places_B1.clamp_(max=cumulative_BC.shape[-1] - 1)  # of rows that are not numbers
+    return (places_B1 if ids_BC is None else ids_BC.gather(-1, places_B1))[:, 0]

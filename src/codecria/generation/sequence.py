@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from torch import Tensor
+
+    from codecria.common.errors import CodecriaError
+    from codecria.generation.cache import Place
     from codecria.generation.sampling import SamplingOptions
+    from codecria.generation.speculative import PromptLookup
     from codecria.generation.stopping import TextWatch
 
 FinishReason = Literal["stop", "stop-string", "length"]
 """`stop`: the model wrote an end id. `stop-string`: a stop string or another rule on the text. `length`: `max_tokens`
 are written or the context is full."""
+
+
+class Priority(IntEnum):
+    """Who goes first: a person who waits at the cursor before a job that nobody looks at."""
+
+    INTERACTIVE = 0
+    BATCH = 1
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,21 @@ class Completion:
     near_ties: list[int]
 
 
+class Stem:
+    """What samples of one prompt have in common.
+
+    Attributes:
+        pending: samples that have not begun.
+        seat: where the prompt lies, once it has been read while more than one sample was pending.
+        logits_1V: the scores behind it, then.
+    """
+
+    def __init__(self, pending: int) -> None:
+        self.pending = pending
+        self.seat: Place | None = None
+        self.logits_1V: Tensor | None = None
+
+
 class Sequence:
     """A text under way. The engine feeds it tokens; it says when it has ended.
 
@@ -71,8 +99,13 @@ class Sequence:
         first_ids: tokens that the first one must be among; None for any.
         limit: how many tokens it may have: `max_tokens`, or fewer where the context ends before.
         reused: prompt tokens found in the cache; None until the prompt is first looked at.
-        finished: whether nothing follows; a sequence that was cancelled has no `finish_reason`.
+        finished: whether nothing follows; a sequence that was cancelled or has failed has no `finish_reason`.
+        error: why it failed.
+        priority: who goes first.
         outbox: steps nobody has taken yet.
+        stem: shared with the other samples of the prompt, until it has begun.
+        seat: where its keys and values lie while it is read or runs.
+        lookup: its drafts.
     """
 
     def __init__(
@@ -86,6 +119,8 @@ class Sequence:
         limit: int,
         watch: TextWatch | None,
         first_ids: Iterable[int] | None = None,
+        priority: Priority = Priority.BATCH,
+        stem: Stem | None = None,
     ) -> None:
         self.prompt = prompt
         self.options = options
@@ -100,9 +135,19 @@ class Sequence:
         self.reused: int | None = None
         self.finished = False
         self.finish_reason: FinishReason | None = None
+        self.error: CodecriaError | None = None
+        self.priority = priority
+        self.stem = stem
+        self.seat: Place | None = None
+        self.lookup: PromptLookup | None = None
         self.outbox: deque[Step] = deque()
         self._watch = watch
         self._stop_ids = frozenset(options.stop_ids)
+
+    @property
+    def whole(self) -> list[int]:
+        """The prompt and what is written: what is read when the sequence begins, or goes on after a pause."""
+        return [*self.prompt, *self.ids] if self.ids else self.prompt
 
     def accept(self, id: int, log_probability: float | None, near_tie: bool) -> None:
         """Take the next token."""
@@ -126,8 +171,15 @@ class Sequence:
         """End without a token, for a sequence that may have none."""
         self._emit(None, "", None, "length")
 
+    def fail(self, error: CodecriaError) -> None:
+        """End with an error."""
+        self.error = error
+        self.finished = True
+
     def result(self) -> Completion:
-        """The whole text, once it has a finish reason."""
+        """The whole text, once it has a finish reason; raises its error if it has failed."""
+        if self.error is not None:
+            raise self.error
         assert self.finish_reason is not None
         return Completion(
             text=self._watch.text if self._watch else "",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codecria.model.attention import Attention, AttentionPlan, KeyValueCache, grouped_mask
+from codecria.model.attention import Attention, AttentionPlan, KeyValueCache
 from codecria.model.documents import document_attention
 from codecria.model.loss import weighted_cross_entropy
 from codecria.model.products import is_plain, product, project
@@ -185,11 +185,9 @@ class Transformer(nn.Module):
         frequencies = rotary_frequencies(self.config, ids_BL.device)
         cos, sin = rotary_table(frequencies, positions_BL)
         x_BLD = self.model.embed_tokens(ids_BL)
-        groups = self.config.num_heads // self.config.num_kv_heads
-        mask = None if cache is None else grouped_mask(cache.mask(positions_BL), groups, x_BLD.dtype)
         if packed is None and documents is not None:
             packed = document_attention(documents, ids_BL.device)
-        plan = AttentionPlan(cos, sin, packed, cache, mask)
+        plan = AttentionPlan(cos, sin, packed, cache)
         for block in self.model.layers:
             x_BLD = self.run_block(block, x_BLD, plan)  # pyright: ignore[reportArgumentType]
         return self.model.norm(x_BLD)

@@ -1,0 +1,55 @@
+"""What changes scores before a token is drawn: biases, penalties for repetition, ids that are never chosen.
+
+Shapes: B rows, V vocabulary, U different ids.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from codecria.generation.sampling import SamplingOptions
+
+
+def penalise(scores_V: Tensor, options: SamplingOptions, prompt: Sequence[int], written: Sequence[int]) -> None:
+    """Add biases and take penalties off one row, in place.
+
+    The repetition penalty is transformers' `RepetitionPenaltyLogitsProcessor`; presence and frequency are those of
+    OpenAI's interface, which look at the text alone.
+    """
+    if options.biases:
+        ids_U, biases_U = (torch.tensor(each, device=scores_V.device) for each in zip(*options.biases, strict=True))
+        scores_V.index_add_(0, ids_U, biases_U.to(scores_V.dtype))
+    if options.repetition_penalty != 1:
+        ids_U = torch.tensor(list({*prompt, *written}), device=scores_V.device)
+        found_U = scores_V[ids_U]
+        penalty = options.repetition_penalty
+        scores_V[ids_U] = torch.where(found_U < 0, found_U * penalty, found_U / penalty)
+    if written and (options.presence_penalty or options.frequency_penalty):
+        counts = Counter(written)
+        ids_U = torch.tensor(list(counts), device=scores_V.device)
+        counts_U = torch.tensor(list(counts.values()), device=scores_V.device)
+        scores_V[ids_U] -= options.presence_penalty + options.frequency_penalty * counts_U
+
+
+def forbid(scores_BV: Tensor, forbidden: Sequence[tuple[int, ...]]) -> None:
+    """Take each row's forbidden ids out, in place."""
+    if not any(forbidden):
+        return
+    if len(set(forbidden)) == 1:
+        scores_BV.index_fill_(-1, _id_tensor(forbidden[0], scores_BV.device), -torch.inf)
+        return
+    for row, ids in enumerate(forbidden):
+        scores_BV[row, _id_tensor(ids, scores_BV.device)] = -torch.inf
+
+
+@functools.lru_cache(maxsize=64)
+def _id_tensor(ids: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(ids, dtype=torch.int64, device=device)
