@@ -45,7 +45,7 @@ class Engine:
         self.model = fuse(model.eval())
         self.max_rows = max_rows
         self.prefill_tokens = prefill_tokens
-        self._device = model.head_weight.device
+        self._device = model.model.norm.weight.device
         self._prefix = PrefixCache(self._new_cache())
         self._batch = self._new_cache()
         self._waiting: deque[Sequence] = deque()
@@ -262,7 +262,7 @@ class Engine:
             self._batch = self._new_cache()
 
     def _new_cache(self) -> RowCache:
-        return RowCache(self.model.config, dtype=self.model.head_weight.dtype, device=self._device)
+        return RowCache(self.model.config, dtype=self.model.dtype, device=self._device)
 
 
 def _restricted(sequences: list[Sequence], logits_BV: Tensor) -> Tensor:
