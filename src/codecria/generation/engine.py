@@ -262,7 +262,7 @@ class Engine:
             self._batch = self._new_cache()
 
     def _new_cache(self) -> RowCache:
-        return RowCache(self.model.config, dtype=self.model.dtype, device=self._device)
+        return RowCache(self.model.config, dtype=self.model.model.norm.weight.dtype, device=self._device)
 
 
 def _restricted(sequences: list[Sequence], logits_BV: Tensor) -> Tensor:

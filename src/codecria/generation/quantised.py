@@ -86,11 +86,6 @@ class QuantisedTransformer(Transformer):
         codes_VD, scales_V = self.head.tensors
         return codes_VD.to(scales_V.dtype).mul_(scales_V[:, None])
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """See `Transformer.dtype`."""
-        return DTYPE
-
     def logits(self, hidden: Tensor) -> Tensor:
         """See `Transformer.logits`."""
         return self.head(hidden.flatten(0, -2)).unflatten(0, hidden.shape[:-1]).float()

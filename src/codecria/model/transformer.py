@@ -160,11 +160,6 @@ class Transformer(nn.Module):
         """The head's matrix [V, D]: the embedding table itself when tied."""
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the stream between the blocks, and so of keys and values."""
-        return self.model.embed_tokens.weight.dtype
-
     def forward(
         self,
         ids_BL: Tensor,
