@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -22,6 +22,8 @@ from codecria.checkpoint.tensors import EMBEDDING, HEAD, check_shapes
 from codecria.common.errors import CodecriaError, explain_os_error
 from codecria.model.transformer import Transformer
 from codecria.tokenizer.tokenizer import Tokenizer
+
+Model = TypeVar("Model", bound=Transformer)
 
 
 def open_checkpoint(path_or_name: str | Path, *, rope_theta: float | None = None) -> Checkpoint:
@@ -68,11 +70,7 @@ def load_model(
         CodecriaError: the weights do not fit the configuration, or the memory does not suffice.
     """
     config, source = checkpoint.config, checkpoint.source
-    check_shapes(source.shapes, config, checkpoint.path)
-    if config.tied_embeddings and HEAD in source.shapes:
-        _check_tied_head(checkpoint)
-    with torch.device("meta"), _Unfilled():
-        model = Transformer(config)
+    model = empty_model(checkpoint, Transformer)
     filled: dict[str, torch.Tensor] = {}
     try:
         for name, parameter in model.named_parameters():
@@ -86,6 +84,19 @@ def load_model(
         raise CodecriaError(what, where=checkpoint.path, mend=mend) from error
     model.load_state_dict(filled, assign=True)
     return model
+
+
+def empty_model(checkpoint: Checkpoint, kind: type[Model]) -> Model:
+    """The checkpoint's model without memory for its weights, on the meta device.
+
+    Raises:
+        CodecriaError: the weights do not fit the configuration.
+    """
+    check_shapes(checkpoint.source.shapes, checkpoint.config, checkpoint.path)
+    if checkpoint.config.tied_embeddings and HEAD in checkpoint.source.shapes:
+        _check_tied_head(checkpoint)
+    with torch.device("meta"), _Unfilled():
+        return kind(checkpoint.config)
 
 
 class _Unfilled(TorchFunctionMode):

@@ -21,6 +21,7 @@ from codecria.checkpoint.catalogue import DEFAULT
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
 from codecria.generation.engine import Engine
+from codecria.generation.quantised import Form, load_quantised
 from codecria.generation.sampling import SamplingOptions
 from codecria.generation.stopping import FirstLine, HealedDecoder, NoOverlap, SameBlock, TextPlan, TextRule
 from codecria.generation.window import fit_infill
@@ -267,13 +268,15 @@ def _texts(steps: Generator[Step]) -> Iterator[str]:
         yield from (step.text for step in steps if step.text)
 
 
-def load(name_or_path: str | Path = DEFAULT, *, dtype: Precision = "auto", device: str = "auto") -> CodeModel:
+def load(name_or_path: str | Path = DEFAULT, *, dtype: Precision | Form = "auto", device: str = "auto") -> CodeModel:
     """Open a model for use.
 
     Args:
         name_or_path: a name that `codecria models` lists (fetched when it is not there yet), a Hugging Face or Meta
             folder, or a GGUF file.
-        dtype: `fp32`, `bf16`, or `auto`: bfloat16 where the device computes it in hardware, else float32.
+        dtype: `fp32`, `bf16`, or `auto`: bfloat16 where the device computes it in hardware, else float32. `int8` and
+            `int4` are weights in few bits: a row or a group of 32 has a common scale, four-bit blocks of a GGUF file
+            are kept, and an adapter is merged to eight bits or computed beside four.
         device: `cpu`, `cuda`, `cuda:1` …, or `auto`: the GPU where there is one.
 
     Raises:
@@ -281,5 +284,8 @@ def load(name_or_path: str | Path = DEFAULT, *, dtype: Precision = "auto", devic
     """
     target = pick_device(device)
     checkpoint = open_checkpoint(name_or_path)
-    model = load_model(checkpoint, dtype=compute_dtype(dtype, target), device=target)
+    if dtype == "int8" or dtype == "int4":
+        model: Transformer = load_quantised(checkpoint, dtype, target)
+    else:
+        model = load_model(checkpoint, dtype=compute_dtype(dtype, target), device=target)
     return CodeModel(model, checkpoint.tokenizer, name=str(name_or_path), ending_ids=checkpoint.ending_ids)

@@ -19,6 +19,7 @@ from codecria.model.rotary import rotary_frequencies
 
 if TYPE_CHECKING:
     from codecria.checkpoint.gguf.reader import GgufFile
+    from codecria.checkpoint.gguf.types import BlockType
 
 ROPE_FACTORS = "rope_freqs.weight"
 FACTOR_KEY = "codecria.rope.factor"
@@ -78,13 +79,20 @@ class GgufTensors:
 
     def read(self, name: str, dtype: torch.dtype | None) -> Tensor:
         """See `TensorSource.read`."""
-        theirs = self._names[name]
-        kind = self._file.tensors[theirs].kind
-        blocks = torch.from_numpy(self._file.blocks(theirs))
+        kind = self._file.tensors[self._names[name]].kind
+        blocks = torch.from_numpy(self._file.blocks(self._names[name]))
         stored = torch.float16 if kind.name == "F16" else torch.bfloat16 if kind.name == "BF16" else torch.float32
         weight = dequantise(blocks, kind, dtype or stored)
         heads = rotated_heads(name, self._config)
         return weight if heads is None else halves_from_neighbours(weight, heads)
+
+    def blocks(self, name: str) -> tuple[Tensor, BlockType]:
+        """A matrix as it is stored, uint8 [rows, bytes of a row], rows in Hugging Face's order; and its type."""
+        theirs, heads = self._names[name], rotated_heads(name, self._config)
+        blocks = torch.from_numpy(self._file.blocks(theirs))
+        if heads is not None:
+            blocks = halves_from_neighbours(blocks, heads)
+        return blocks, self._file.tensors[theirs].kind
 
 
 def read_gguf_config(file: GgufFile, rope_theta: float | None = None) -> ModelConfig:
