@@ -57,6 +57,9 @@ StopAt = Literal["end", "line", "block", "bracket"]
 indented less than the cursor's, or where a bracket is closed that was open at the cursor."""
 
 
+_CANDIDATE_TEMPERATURE = 0.8
+
+
 class Options(TypedDict, total=False):
     """Fields of `SamplingOptions` that a caller may give."""
 
@@ -190,11 +193,12 @@ class CodeModel:
     ) -> list[Completion]:
         """Different middles, at most `count` of them, those the model finds more likely first.
 
-        One is greedy, the others are samples at a temperature of 0.8 unless another is given. Their rank is the mean
+        One is greedy, the others are samples, at a temperature of 0.8 where none is given. Their rank is the mean
         log-probability of their tokens.
         """
         options["logprobs"] = True
-        sampled: InfillOptions = {"temperature": 0.8, **options, "n": max(1, count - 1)}
+        temperature = options.get("temperature") or _CANDIDATE_TEMPERATURE
+        sampled: InfillOptions = {**options, "temperature": temperature, "n": max(1, count - 1)}
         found = self._many([self.prepare_infill(prefix, suffix, **{**options, "temperature": 0.0, "n": 1})])[0]
         if count > 1:
             found += self._many([self.prepare_infill(prefix, suffix, **sampled)])[0]

@@ -125,18 +125,21 @@ class Cursor:
         """Read the prompt into the cache, so that the first suggestion comes as fast as the others."""
         self._complete(max_tokens=0)
 
-    def suggest(self) -> Suggestion:
-        """What belongs at the cursor. Where the text goes on as the last suggestion said, its rest, without a pass."""
+    def suggest(self, *, fresh: bool = False) -> Suggestion:
+        """What belongs at the cursor. Where the text goes on as the last suggestion said, its rest, without a pass.
+
+        `fresh` asks the model even there.
+        """
         self._end_stream()
-        pending = self._pending()
+        pending = None if fresh else self._pending()
         if pending is None:
             pending = self._remember([self._complete()])[0]
         return pending
 
     def candidates(self, count: int = 3) -> list[Suggestion]:
-        """Different suggestions, the likeliest first; see `CodeModel.infill_candidates`. Typing any of them needs no pass.
+        """Different suggestions, the likeliest first; see `CodeModel.infill_candidates`.
 
-        The tokens of each are those of its own request; the first one reads the prompt for all.
+        Typing any of them on needs no pass. The first request reads the prompt for all.
         """
         self._end_stream()
         prefix, options = self._request()
