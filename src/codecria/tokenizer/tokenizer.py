@@ -7,6 +7,7 @@ them: `codecria.infill` for markers, `codecria.tokenizer.chat` for conversations
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import dataclasses
 import functools
@@ -200,8 +201,10 @@ class Tokenizer:
     def ids_beginning(self, start: bytes) -> tuple[int, ...]:
         """Ordinary tokens whose bytes begin with `start`, in order; see `codecria.infill.heal`."""
         if start not in self._beginning:
-            ordinary = (id for id in range(self.vocab_size) if id not in self.special_ids)
-            self._beginning[start] = tuple(id for id in ordinary if self._bytes[id].startswith(start))
+            # At the cursor nearly every key ends the prefix with another token: a search, not a look at all of them.
+            first = bisect.bisect_left(self._ordered, (start, 0))
+            stop = bisect.bisect_right(self._ordered, start, first, key=lambda each: each[0][: len(start)])
+            self._beginning[start] = tuple(sorted(id for _, id in self._ordered[first:stop]))
         return self._beginning[start]
 
     def begins_with_space(self, id: int) -> bool:
@@ -269,6 +272,11 @@ class Tokenizer:
     @functools.cached_property
     def _beginning(self) -> dict[bytes, tuple[int, ...]]:
         return {}
+
+    @functools.cached_property
+    def _ordered(self) -> list[tuple[bytes, int]]:
+        """Ordinary tokens by their bytes."""
+        return sorted((self._bytes[id], id) for id in range(self.vocab_size) if id not in self.special_ids)
 
     @functools.cached_property
     def _bytes(self) -> list[bytes]:
