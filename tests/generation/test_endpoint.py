@@ -65,7 +65,7 @@ def test_the_same_texts_as_in_this_process(request, name):
     options = {"max_tokens": 20, "temperature": 0.9, "seed": 7, "n": 3, "logprobs": True}
     with OpenAIServer(model) as server, endpoint(server, tokenizer=folder) as remote:
         for theirs, ours in (
-            (remote.infill_many(PAIRS, **options), model.infill_many(PAIRS, order="psm", heal=False, **options)),
+            (remote.infill_many(PAIRS, **options), model.infill_many(PAIRS, heal=False, **options)),
             (remote.complete_many(PROMPTS, **options), model.complete_many(PROMPTS, heal=False, **options)),
         ):
             for one, other in zip(itertools.chain(*theirs), itertools.chain(*ours), strict=True):
@@ -83,8 +83,8 @@ def test_infill_prompts_are_the_layouts_ids(model, folder):
         with endpoint(server, tokenizer=folder) as remote:
             assert remote.infills_by == "ids"
             remote.infill_many(PAIRS[:1], max_tokens=3)
-            remote.infill_many(PAIRS[:1], max_tokens=3, order="spm")
-        for body, order in zip(server.bodies, ("psm", "spm"), strict=True):
+            remote.infill_many(PAIRS[:1], max_tokens=3, order="psm")
+        for body, order in zip(server.bodies, ("spm", "psm"), strict=True):
             assert body["prompt"] == infill_prompt(model.tokenizer, model.sentinels, *PAIRS[0], order)
             assert set(model.sentinels.end) <= set(body["stop_token_ids"])
         with endpoint(server) as plain:
@@ -105,8 +105,9 @@ def test_middles_end_where_a_code_models_do(folder):
         ("x\n    y\nz", {"stop_at": "line"}, "x", "stop-string"),
         ("x\n    y\nz", {"stop_at": "block"}, "x\n    y", "stop-string"),
     ]
-    for text, options, middle, reason in cases:
-        with OpenAIServer(refuse=answers(text)) as server, endpoint(server, tokenizer=folder) as remote:
+    with OpenAIServer() as server, endpoint(server, tokenizer=folder) as remote:
+        for text, options, middle, reason in cases:
+            server.refuse = answers(text)
             [[found]] = remote.infill_many(PAIRS[:1], **options)
             assert (found.text, found.finish_reason, found.prompt_tokens) == (middle, reason, 9)
 

@@ -7,15 +7,13 @@ With a tokenizer, prompts to be completed or infilled go as token ids that `infi
 back as ids is decoded here. Without one, text is sent, and infilling goes by the field `suffix`. vLLM refuses that
 field and llama.cpp's server ignores it silently; Ollama knows it. `Endpoint.infills_by` says which way is taken.
 
-A server cannot be told which token may come first, so nothing is healed; where the family knows PSM, which needs no
-healing, that is the order.
+A server cannot be told which token may come first, so nothing is healed; in PSM nothing needs to be.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -112,7 +110,7 @@ class Endpoint:
         """Whether infilling sends ids made here, or leaves the layout to the server's `suffix`."""
         return "suffix" if self.sentinels is None else "ids"
 
-    @cached_property
+    @property
     def max_positions(self) -> int:
         """Tokens that the context holds.
 
@@ -127,6 +125,7 @@ class Endpoint:
             names = ", ".join(str(each.get("id")) for each in listed)
             what = f"the server does not say how long the context of '{self.name}' is (it lists: {names or 'nothing'})"
             raise CodecriaError(what, where=self._server.url, mend="give max_positions")
+        self._positions = stated
         return stated
 
     def complete_many(self, prompts: Sequence[str], **options: Unpack[CompleteOptions]) -> list[list[Completion]]:
@@ -184,7 +183,7 @@ class Endpoint:
             return _Request(_COMPLETIONS, body, sampling, rules=tuple(rules))
         if sentinels is None:
             raise CodecriaError("the tokenizer has no infill markers", where=self.name, mend="give no tokenizer")
-        order = order or ("psm" if "psm" in sentinels.orders else sentinels.orders[0])
+        order = order or sentinels.orders[0]
         room = self.max_positions - max(1, min(sampling.max_tokens, self.max_positions // 2))
         prefix, suffix = fit_infill(tokenizer, sentinels, prefix, suffix, order, room)
         body = {"prompt": infill_prompt(tokenizer, sentinels, prefix, suffix, order)}
@@ -197,7 +196,8 @@ class Endpoint:
         if self.tokenizer is not None:  # a control id is never text
             ends |= {*self.tokenizer.eos_ids, *self.tokenizer.special_ids}
         values: dict[str, Any] = {**options, "stop": (stop,) if isinstance(stop, str) else tuple(stop)}
-        sampling = SamplingOptions(**{**values, "stop_ids": tuple(sorted(ends))})
+        values["stop_ids"] = tuple(sorted(ends))
+        sampling = SamplingOptions(**values)
         if self.dialect == "openai":
             for name in ("top_k", "min_p", "stop_ids"):
                 if options.get(name):

@@ -71,7 +71,7 @@ class Server:
         self._client.close()
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        where = f"{self.url}/{path}"
+        where, what = f"{self.url}/{path}", ""
         for count in range(1, self._tries + 1):
             told = ""
             try:
