@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from codecria.generation.applications.tests import Tests
+    from codecria.generation.applications.tests import Suite
     from codecria.generation.code_model import InfillOptions
     from codecria.generation.generator import Generator
     from codecria.sandbox.runner import Sandbox
@@ -68,7 +68,7 @@ class Fixed:
 def fix(
     generator: Generator,
     text: str,
-    tests: Tests,
+    tests: Suite,
     *,
     file: Path,
     samples: int = 4,
@@ -232,5 +232,5 @@ def _candidates(
     return found
 
 
-def _run(sandbox: Sandbox, text: str, tests: Tests, file: Path) -> Verdict:
+def _run(sandbox: Sandbox, text: str, tests: Suite, file: Path) -> Verdict:
     return sandbox.run(Program(runnable(text, file), tests.text))

@@ -28,8 +28,9 @@ def _codecria_run(function):
     for mark in getattr(function, "pytestmark", ()):
         if mark.name == "parametrize":
             names, rows = mark.args[:2]
+            alone = isinstance(names, str) and "," not in names
             names = [each.strip() for each in names.split(",")] if isinstance(names, str) else list(names)
-            rows = [row.values if hasattr(row, "marks") else [row] if len(names) == 1 else row for row in rows]
+            rows = [row.values if hasattr(row, "marks") else [row] if alone else row for row in rows]
             cases = [{**case, **dict(zip(names, row))} for case in cases for row in rows]
     for case in cases:
         function(**case)
@@ -37,7 +38,7 @@ def _codecria_run(function):
 
 
 @dataclass(frozen=True)
-class Tests:
+class Suite:
     """Tests of one file.
 
     Attributes:
@@ -51,7 +52,7 @@ class Tests:
     import_paths: tuple[Path, ...] = ()
 
 
-def read_tests(command: str, file: Path, program: Source) -> Tests:
+def read_tests(command: str, file: Path, program: Source) -> Suite:
     """The tests that a command names.
 
     Args:
@@ -76,7 +77,7 @@ def read_tests(command: str, file: Path, program: Source) -> Tests:
         raise CodecriaError(what, where="::".join([str(path), *chosen]), mend="name a test without")
     folders = _import_folders([source.tree, program.tree], [_root(path), _root(file)], file)
     needs = "import types, unittest\n" + _RUNNER
-    return Tests(f"{_without_imports(source, file)}\n{needs}\n" + "\n".join(calls) + "\n", tuple(skipped), folders)
+    return Suite(f"{_without_imports(source, file)}\n{needs}\n" + "\n".join(calls) + "\n", tuple(skipped), folders)
 
 
 def runnable(text: str, file: Path) -> str:
