@@ -15,7 +15,8 @@ CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
 @pytest.mark.parametrize(
     "command",
     [
-        "complete", "infill", "chat", "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
+        "complete", "infill", "chat", "document", "annotate", "fix",
+        "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
         "doctor", "demo", "export", "pipeline", "train-replay",
     ],
 )  # fmt: skip
