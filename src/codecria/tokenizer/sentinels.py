@@ -122,10 +122,7 @@ FAMILIES: dict[str, Family] = {
         file_name="<filename>",
     ),
     "deepseek-coder": Family(
-        "<｜fim▁begin｜>",
-        "<｜fim▁hole｜>",
-        "<｜fim▁end｜>",
-        end=("<｜end▁of▁sentence｜>", "<|EOT|>"),
+        "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", end=("<｜end▁of▁sentence｜>", "<|EOT|>")
     ),
     "codestral": Family("[PREFIX]", "[SUFFIX]", None, end=("</s>",), orders=("spm",)),
 }
