@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from codecria.checkpoint.config_json import update_config
 from codecria.checkpoint.licence import licence_of
-from codecria.checkpoint.source import Checkpoint
+from codecria.checkpoint.source import Checkpoint, TensorSource
 from codecria.checkpoint.tensors import EMBEDDING
 from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_folder, write_atomic
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from codecria.checkpoint.source import TensorSource
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

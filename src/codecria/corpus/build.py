@@ -33,7 +33,7 @@ from codecria.corpus.manifest import MANIFEST, SPLITS, TIMINGS, Manifest, SplitC
 from codecria.corpus.recipe import CorpusRecipe
 from codecria.corpus.record import append_manifest, count_dropped, make_manifest
 from codecria.corpus.runner import run_in_order
-from codecria.corpus.selection import HeldOutRecipe
+from codecria.corpus.selection import HeldOutRecipe, Mask
 from codecria.corpus.writing import WriteShard, plan_shards, write_ledger
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codecria.corpus.manifest import Shard, Split
-    from codecria.corpus.selection import Mask
     from codecria.corpus.sources.source import Source
 
 __all__ = ["CorpusRecipe", "DecontaminationRecipe", "HeldOutRecipe", "build_corpus"]

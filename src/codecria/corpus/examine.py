@@ -18,13 +18,12 @@ from codecria.corpus.opt_out import OptOut
 from codecria.corpus.reading import decode, description, docstrings
 from codecria.corpus.redact import redact
 from codecria.corpus.shingles import Shingles, shingle_hashes
-from codecria.corpus.sources.source import UnreadableError
+from codecria.corpus.sources.source import Form, SourceFile, UnreadableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from codecria.corpus.recipe import CorpusRecipe
-    from codecria.corpus.sources.source import Form, SourceFile
 
 _MOST_BYTES_A_CHARACTER = 4
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from codecria.corpus.manifest import read_manifest
+from codecria.corpus.manifest import Split, read_manifest
 from codecria.corpus.samples import read_samples
 from codecria.corpus.store import iterate_ledger
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from codecria.corpus.manifest import Split
 
 _COLUMNS = ["text", "kind", "language", "licence", "origin", "path"]
 

@@ -30,14 +30,12 @@ from pydantic import Field, model_validator
 
 from codecria.common.recipe import Recipe
 from codecria.corpus.components import NO_KEY, bucket_pairs
-from codecria.corpus.shingles import jaccard
-from codecria.corpus.signatures import SignatureMethod, signature_batches
+from codecria.corpus.shingles import Hashes, Integers, ShingleSets, jaccard
+from codecria.corpus.signatures import SignatureMethod, Signatures, signature_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from codecria.corpus.shingles import Hashes, Integers, ShingleSets
-    from codecria.corpus.signatures import Signatures
 
 Sketches = npt.NDArray[np.uint8]
 

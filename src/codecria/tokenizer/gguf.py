@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, cast
 
 from codecria.common.errors import CodecriaError
 from codecria.tokenizer.byte_level import PRE_TOKENIZERS, byte_level_definition
-from codecria.tokenizer.definition import AddedToken, check
+from codecria.tokenizer.definition import AddedToken, Definition, check
 from codecria.tokenizer.roles import Roles, Source
 from codecria.tokenizer.sentencepiece import Piece, PieceKind, sentencepiece_definition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from codecria.tokenizer.definition import Definition
 
 _KEYS = "tokenizer.ggml."
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from codecria.common.errors import CodecriaError
 from codecria.tokenizer.byte_level import PRE_TOKENIZERS
-from codecria.tokenizer.definition import BYTE_PIECE, added_tokens, is_byte_level
+from codecria.tokenizer.definition import BYTE_PIECE, Definition, added_tokens, is_byte_level
 from codecria.tokenizer.sentencepiece import PieceKind
 from codecria.tokenizer.sentinels import find_sentinels
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from gguf import GGUFWriter
 
-    from codecria.tokenizer.definition import Definition
     from codecria.tokenizer.tokenizer import Tokenizer
 
 LAST_SCORE = -1e9

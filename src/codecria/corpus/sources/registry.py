@@ -13,12 +13,11 @@ from codecria.common.files import cache_folder
 from codecria.corpus.fetch_packages import PackageLock, fetch_packages, read_lock
 from codecria.corpus.sources.archive import ArchiveUnit
 from codecria.corpus.sources.files import FilesRecipe
-from codecria.corpus.sources.source import Refused
+from codecria.corpus.sources.source import Refused, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from codecria.corpus.sources.source import Unit
 
 _SHIPPED = Path(__file__).parents[2] / "recipes"
 

@@ -16,14 +16,13 @@ from codecria.common.errors import CodecriaError
 from codecria.common.recipe import Recipe
 from codecria.evaluation.pass_at_k import pass_at_k
 from codecria.evaluation.samples import Sample
-from codecria.evaluation.subject import Group, in_groups, prompt_hash
+from codecria.evaluation.subject import Group, Subject, in_groups, prompt_hash
 from codecria.evaluation.tasks.problems import Problem, load_problems
 from codecria.evaluation.writing import generate
 from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
     from codecria.evaluation.judge import Judge
-    from codecria.evaluation.subject import Subject
     from codecria.generation.code_model import CodeModel, Prepared
     from codecria.generation.sequence import Completion
 

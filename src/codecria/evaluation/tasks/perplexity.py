@@ -19,17 +19,15 @@ from pydantic import Field
 from codecria.common.errors import CodecriaError
 from codecria.common.random import digest
 from codecria.common.recipe import Recipe
-from codecria.corpus.document import KINDS
+from codecria.corpus.document import KINDS, Document, Kind
 from codecria.evaluation.samples import Sample
 from codecria.evaluation.scoring import Continuation, score
-from codecria.evaluation.subject import Group
+from codecria.evaluation.subject import Group, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from codecria.corpus.document import Document, Kind
     from codecria.evaluation.judge import Judge
-    from codecria.evaluation.subject import Subject
     from codecria.model.transformer import Transformer
     from codecria.tokenizer.tokenizer import Tokenizer
 

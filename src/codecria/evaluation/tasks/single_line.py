@@ -15,13 +15,13 @@ from codecria.common.random import permutation
 from codecria.common.recipe import Recipe
 from codecria.evaluation.asking import METHODS, Method
 from codecria.evaluation.samples import Sample
-from codecria.evaluation.scoring import score
-from codecria.evaluation.subject import Group, in_groups, prompt_hash
+from codecria.evaluation.scoring import Continuation, score
+from codecria.evaluation.subject import Group, Subject, in_groups, prompt_hash
 from codecria.evaluation.tasks.lines import Line, corpus_lines, human_eval_lines
 from codecria.evaluation.tasks.problems import load_problems
 from codecria.evaluation.text_measures import edit_similarity, exact_match
-from codecria.evaluation.writing import write_lines
-from codecria.sandbox.verdict import Program
+from codecria.evaluation.writing import Written, write_lines
+from codecria.sandbox.verdict import Program, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
     from codecria.corpus.document import Document
     from codecria.evaluation.judge import Judge
-    from codecria.evaluation.scoring import Continuation
-    from codecria.evaluation.subject import Subject
-    from codecria.evaluation.writing import Written
-    from codecria.sandbox.verdict import Verdict
 
 Source = Literal["human_eval", "corpus"]
 LINE_MEASURES = (
