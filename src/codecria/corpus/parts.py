@@ -33,8 +33,8 @@ from codecria.corpus.near_duplicates import NearDuplicateRecipe, band_keys
 from codecria.corpus.samples import Samples
 from codecria.corpus.shingles import Hashes, Shingles, ShingleSets, shingle_hashes
 from codecria.corpus.sources.earlier import EarlierFile
-from codecria.corpus.sources.source import Refused, SourceFile, Unit, UnreadableError
-from codecria.corpus.store import LedgerRow, LedgerWriter, PartDocuments
+from codecria.corpus.sources.source import Refused, SourceFile, Unit, UnreadableError, reason_of
+from codecria.corpus.store import PART_SCHEMA, LedgerRow, LedgerWriter, TableWriter, document_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,8 +162,7 @@ class MakePart:
         if facts is None or facts.key != key:
             facts = PartFacts(key, unit.name, unit.size_bytes)
             with atomic_folder(folder) as aside:
-                writer = _PartWriter(aside, facts, self)
-                writer.write(unit, take)
+                _PartWriter(aside, facts, self).write(unit, take)
         return Part(folder, facts)
 
 
@@ -180,7 +179,8 @@ class _PartWriter:
 
     def __init__(self, folder: Path, facts: PartFacts, maker: MakePart) -> None:
         self._folder, self._facts, self._maker = folder, facts, maker
-        self._documents = PartDocuments(folder / "documents.parquet")
+        # Read back in this build only: light compression.
+        self._documents = TableWriter(folder / "documents.parquet", PART_SCHEMA, "lz4")
         self._ledger = LedgerWriter(folder / "ledger.parquet")
         self._samples = Samples(maker.samples)
         self._index: list[tuple[Any, ...]] = []
@@ -205,7 +205,7 @@ class _PartWriter:
         except (UnreadableError, OSError) as error:
             # A sample reads the unit once a round, and this is one line of the ledger.
             if take.low == 0 and take.packages is None:
-                self._failed(unit, error)
+                self._drop(LedgerRow(*reason_of(error), "code", unit.name, ".", unit.size_bytes))
         self._finish()
 
     def _examine(self, file: SourceFile, draw: float) -> None:
@@ -216,10 +216,8 @@ class _PartWriter:
         except (CodecriaError, MemoryError):
             raise  # the build cannot go on
         except Exception as error:
-            row = LedgerRow(
-                "failed", f"{type(error).__name__}: {error}", "code", file.origin, file.path, file.size_bytes
-            )
-            self._drop(row)
+            said = f"{type(error).__name__}: {error}"
+            self._drop(LedgerRow("failed", said, "code", file.origin, file.path, file.size_bytes))
             return
         for examined in found:
             self._take(file, examined, draw)
@@ -258,21 +256,14 @@ class _PartWriter:
         )
         self._index.append(record)
         self._shingles.append(shingles)
-        self._documents.add(one, file.package, size_bytes)
+        self._documents.add((*document_values(one), file.package), size_bytes)
         self._facts.seen_texts += 1
         self._facts.seen_bytes += file.size_bytes
         self._facts.documents += 1
         self._facts.text_bytes += size_bytes
 
-    def _failed(self, unit: Unit, error: UnreadableError | OSError) -> None:
-        if isinstance(error, UnreadableError):
-            reason, detail = error.reason, error.detail
-        else:
-            reason, detail = "unreadable", (error.strerror or str(error)).lower()
-        self._drop(LedgerRow(reason, detail, "code", unit.name, ".", unit.size_bytes))
-
     def _drop(self, row: LedgerRow) -> None:
-        self._ledger.add(row)
+        self._ledger.add_row(row)
         self._facts.seen_texts += 1
         self._facts.seen_bytes += row.size_bytes
         count = self._facts.dropped.setdefault(row.reason, [0, 0])
