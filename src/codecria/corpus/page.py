@@ -15,7 +15,7 @@ from codecria.common.files import write_atomic
 from codecria.common.pages import COLOURS, new_figure, render_page, svg_of, themed
 from codecria.corpus.inspection import dropped_samples
 from codecria.corpus.manifest import Manifest, read_manifest
-from codecria.corpus.report import corpus_summary
+from codecria.corpus.report import SECTIONS, corpus_summary
 from codecria.corpus.store import iterate_ledger
 
 if TYPE_CHECKING:
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-SECTIONS = {
-    "outcome": "What became of the files",
-    "dropped": "Why files were dropped",
-    "redacted": "What was replaced",
-    "kind": "Kinds",
-    "language": "Languages",
-    "licence": "Licences",
-    "package": "Packages",
-}
 _SHOWN_ROWS = 30
 _SHOWN_COPIES = 12
 _SHOWN_STARS = 15

@@ -111,6 +111,22 @@ class Unit(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedUnit:
+    """A unit that cannot be read, or of which only that is known: one line of the ledger."""
+
+    name: str
+    size_bytes: int
+    state: str
+    refused: Refused | UnreadableError
+
+    def files(self) -> Iterator[Refused]:
+        """The line."""
+        if isinstance(self.refused, UnreadableError):
+            raise self.refused
+        yield self.refused
+
+
 class Source(Protocol):
     """A place documents come from."""
 
