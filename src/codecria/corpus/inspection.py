@@ -72,9 +72,7 @@ def _match(split: Split, row: dict[str, Any], text: str | None) -> Match:
 
 def search_ledger(folder: Path, reason: str | None = None, path: str | None = None) -> Iterator[dict[str, Any]]:
     """Ledger rows of a reason, whose origin and path fit a pattern as in `search_documents`."""
-    for row in iterate_ledger(folder):
-        if _fits(row, path) and (reason is None or row["reason"] == reason):
-            yield row
+    return (row for row in iterate_ledger(folder) if _fits(row, path) and reason in (None, row["reason"]))
 
 
 def dropped_samples(folder: Path) -> list[dict[str, Any]]:

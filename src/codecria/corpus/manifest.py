@@ -164,14 +164,12 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        text = path.read_text("utf-8")
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         mend = "build it: codecria corpus build"
         raise CodecriaError("holds no corpus (no manifest.json)", where=folder, mend=mend) from error
     except OSError as error:
         raise explain_os_error(error, path) from error
-    try:
-        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         what = f"is damaged or of another version: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"

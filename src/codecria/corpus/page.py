@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.ticker import StrMethodFormatter
 
 from codecria.common.files import write_atomic
@@ -132,10 +132,8 @@ def _hit(row: dict[str, Any]) -> dict[str, Any]:
     """The passage of a document that is evaluation material, marked."""
     text, start, stop = row["text"], row["start"], row["stop"]
     before = text[max(0, start - 300) : start]
-    marked = Markup("{}<mark>{}</mark>{}").format(
-        escape(before), text[start : min(stop, start + 2_000)], text[stop : stop + 200]
-    )
-    return {**row, "marked": marked}
+    passage, after = text[start : min(stop, start + 2_000)], text[stop : stop + 200]
+    return {**row, "marked": Markup("{}<mark>{}</mark>{}").format(before, passage, after)}
 
 
 def _by_reason(samples: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from codecria.corpus.examine import Examined, Examiner, compared
 from codecria.corpus.licence import is_permissive
 from codecria.corpus.near_duplicates import NearDuplicateRecipe, band_keys
 from codecria.corpus.samples import Samples
-from codecria.corpus.shingles import Hashes, Shingles, ShingleSets, shingle_hashes
+from codecria.corpus.shingles import Shingles, ShingleSets, shingle_hashes
 from codecria.corpus.sources.earlier import EarlierFile
 from codecria.corpus.sources.source import Refused, SourceFile, Unit, UnreadableError, reason_of
 from codecria.corpus.store import PART_SCHEMA, LedgerRow, LedgerWriter, TableWriter, document_values
@@ -112,22 +113,9 @@ class Part:
     folder: Path
     facts: PartFacts
 
-    @property
-    def documents(self) -> Path:
-        """The Parquet file of the documents."""
-        return self.folder / "documents.parquet"
-
     def index(self) -> Index:
         """The index, [documents]."""
         return np.load(self.folder / "index.npy")
-
-    def shingles(self) -> Shingles:
-        """All shingle hashes, as a memory map."""
-        return np.load(self.folder / "shingles.npy", mmap_mode="r")
-
-    def bands(self) -> Hashes:
-        """Band keys, [bands, documents], as a memory map."""
-        return np.load(self.folder / "bands.npy", mmap_mode="r")
 
 
 @dataclass(frozen=True)
@@ -158,7 +146,7 @@ class MakePart:
         # Another version of rensa may give other signatures, whose keys would never meet.
         near = f"{self.near.model_dump_json()} {importlib.metadata.version('rensa')}"
         key = digest(FORMAT, unit.name, unit.state, identity, near, drawn, self.seed).hex()
-        facts = read_facts(folder)
+        facts = _read_facts(folder)
         if facts is None or facts.key != key:
             facts = PartFacts(key, unit.name, unit.size_bytes)
             with atomic_folder(folder) as aside:
@@ -166,12 +154,10 @@ class MakePart:
         return Part(folder, facts)
 
 
-def read_facts(folder: Path) -> PartFacts | None:
-    """The facts of a part, or None where there is none."""
-    try:
+def _read_facts(folder: Path) -> PartFacts | None:
+    with suppress(FileNotFoundError):
         return PartFacts(**json.loads((folder / "part.json").read_text()))
-    except FileNotFoundError:
-        return None
+    return None
 
 
 class _PartWriter:
