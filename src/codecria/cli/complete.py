@@ -24,6 +24,7 @@ def complete(
     top_k: options.TopK = 0,
     seed: options.Seed = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Stop before this text. Repeatable.")] = None,
+    dtype: options.Dtype = "auto",
     threads: options.Threads = None,
 ) -> None:
     """Continue a text, streaming to standard output.
@@ -35,7 +36,7 @@ def complete(
     `codecria complete 'def fibonacci(n):' --max-tokens 64 --stop $'\\n\\n'`
     """
     text = _read(prompt, file)
-    loaded = options.load(model, threads)
+    loaded = options.load(model, threads, dtype)
 
     pieces = loaded.stream_complete(
         text,

@@ -32,6 +32,7 @@ def infill(
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
     seed: options.Seed = 0,
+    dtype: options.Dtype = "auto",
     threads: options.Threads = None,
 ) -> None:
     """Fill in what is missing at the cursor, from the code on both sides of it.
@@ -48,7 +49,7 @@ def infill(
     path, prefix, suffix = _read_place(place, mark)
     if write and path is None:
         raise CodecriaError("standard input cannot be written to", where="--write", mend="use --whole")
-    loaded = options.load(model, threads)
+    loaded = options.load(model, threads, dtype)
 
     middle = loaded.infill(
         prefix,

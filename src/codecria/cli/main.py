@@ -8,6 +8,7 @@ import sys
 import typer
 
 from codecria.cli import (
+    bench,
     chat,
     complete,
     convert,
@@ -42,6 +43,7 @@ app.command("export")(export.export)
 app.command("pipeline")(pipeline.pipeline)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
+app.command("bench")(bench.bench)
 app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
