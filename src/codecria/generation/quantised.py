@@ -65,8 +65,7 @@ class QuantisedTable(nn.Module):
 
     def forward(self, ids_BL: Tensor) -> Tensor:
         """[B, L] in, [B, L, D] out."""
-        codes_VD, scales_V = self.rows.tensors
-        return codes_VD[ids_BL].to(scales_V.dtype).mul_(scales_V[ids_BL][..., None])
+        return self.rows.rows(ids_BL)
 
 
 class QuantisedTransformer(Transformer):
@@ -83,8 +82,7 @@ class QuantisedTransformer(Transformer):
         """The head's matrix [V, D] made wide anew: for scoring whole texts, not for a step."""
         if not isinstance(self.head, Int8):
             return self.head.tensors[0]
-        codes_VD, scales_V = self.head.tensors
-        return codes_VD.to(scales_V.dtype).mul_(scales_V[:, None])
+        return self.head.wide(DTYPE)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """See `Transformer.logits`."""
