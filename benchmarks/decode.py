@@ -1,46 +1,191 @@
-"""Greedy decoding of SmolLM2-135M, one stream, 96 tokens after a prompt: our engine against transformers' generate."""
+"""Batch-1 decoding and reading of prompts, SmolLM2-135M: our engine against llama.cpp and transformers.
+
+    python benchmarks/decode.py [--quick] [--threads 2]
+
+- int4 on the file's own Q4_1 blocks against llama.cpp on the same file; int8 against llama.cpp on a Q8_0 file
+- fp32 against transformers' generate; our int8 against our own fp32
+- the share of the measured memory bandwidth that decoding reaches
+
+llama.cpp runs through node-llama-cpp's prebuilt binary, in a process of its own that waits while ours runs.
+"""
 
 from __future__ import annotations
 
+import argparse
+import gc
+import json
 import os
+import platform
+import shutil
+import statistics
+import subprocess
 import tempfile
+from importlib.metadata import version
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 import transformers
-from paired import compare
 
 import codecria
+from codecria.checkpoint.catalogue import fetch
 from codecria.checkpoint.convert import convert
+from codecria.common.files import cache_folder
+from codecria.generation import speed
 
-PROMPT = "import json\n\n\ndef read_config(path):\n    with open(path) as file:\n"
-TOKENS = 96
+PACKAGES = ["node-llama-cpp@3.22.1", "@node-llama-cpp/linux-x64@3.22.1"]
+SCRIPT = Path(__file__).parent / "llama_cpp_speed.mjs"
+
+
+class LlamaCpp:
+    """llama.cpp with one model."""
+
+    name = f"llama.cpp through {PACKAGES[0]}"
+
+    def __init__(self, gguf: Path, threads: int) -> None:
+        folder = cache_folder() / "test-data" / "node-llama-cpp-3.22.1"
+        if not (folder / "installed").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
+            command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", *PACKAGES]
+            environment = {**os.environ, "NODE_LLAMA_CPP_SKIP_DOWNLOAD": "true"}
+            subprocess.run(command, cwd=folder, env=environment, check=True)
+            (folder / "installed").touch()
+        shutil.copy(SCRIPT, folder / SCRIPT.name)
+        command = ["node", SCRIPT.name, str(gguf), str(threads)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True)
+        self._answer()
+
+    def run(self, prompt: list[int], tokens: int) -> speed.Run:
+        stdin = self._process.stdin
+        assert stdin is not None
+        stdin.write(json.dumps({"prompt": prompt, "tokens": tokens}) + "\n")
+        stdin.flush()
+        answer = self._answer()
+        assert answer["tokens"] == tokens, f"llama.cpp wrote {answer['tokens']} of {tokens} tokens"
+        return speed.Run(len(prompt), answer["first_s"], tokens - 1, answer["rest_s"])
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+
+    def _answer(self) -> dict:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("llama.cpp's process has ended")
+        return json.loads(line)
+
+
+class Ours:
+    """Our engine with one model."""
+
+    name = "codecria"
+
+    def __init__(self, path: Path | str, dtype: str) -> None:
+        self.engine = codecria.load(path, dtype=dtype).engine
+
+    def run(self, prompt: list[int], tokens: int) -> speed.Run:
+        return speed.run_once(self.engine, prompt, tokens)
+
+    def close(self) -> None:
+        del self.engine
+
+
+class Transformers:
+    """transformers' generate, float32. The first token's time is that of a call that makes one token."""
+
+    name = "transformers generate"
+
+    def __init__(self, folder: Path) -> None:
+        self._model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+    def run(self, prompt: list[int], tokens: int) -> speed.Run:
+        first = self._seconds(prompt, 1)
+        return speed.Run(len(prompt), first, tokens - 1, self._seconds(prompt, tokens) - first)
+
+    def close(self) -> None:
+        del self._model
+
+    def _seconds(self, prompt: list[int], tokens: int) -> float:
+        import time
+
+        ids = torch.tensor([prompt])
+        began = time.perf_counter()
+        made = self._model.generate(ids, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0)
+        assert made.shape[1] == len(prompt) + tokens
+        return time.perf_counter() - began
+
+
+def compare(name: str, ours: object, peer: object, sizes: argparse.Namespace, bandwidth: float) -> dict:
+    """Peer and ours in turn, a short prompt to decode behind and a long one to read."""
+    rates: dict[str, list[tuple[float, float]]] = {"ours": [], "peer": []}
+    vocabulary = 49_152
+    for number in range(sizes.pairs + 1):
+        for side, runner in (("peer", peer), ("ours", ours)):
+            decoded = runner.run(speed.random_prompt(vocabulary, 16, 2 * number), sizes.tokens)
+            read = runner.run(speed.random_prompt(vocabulary, sizes.prompt, 2 * number + 1), 2)
+            if number:  # the first round warms up
+                rates[side].append((decoded.decode_rate, read.prefill_rate))
+    found: dict = {"case": name, "peer_name": f"{peer.name}, {sizes.threads} threads"}
+    for place, kind in enumerate(("decode", "prefill")):
+        mine, theirs = ([pair[place] for pair in rates[side]] for side in ("ours", "peer"))
+        ratios = [one / other for one, other in zip(mine, theirs, strict=True)]
+        found[kind] = {
+            "ratio": round(statistics.median(ratios), 3),
+            "ours": round(statistics.median(mine), 1),
+            "peer": round(statistics.median(theirs), 1),
+            "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        }
+    if isinstance(ours, Ours):
+        read_bytes = speed.step_bytes(ours.engine.model, 16 + sizes.tokens / 2)
+        found["bytes_per_s"] = round(found["decode"]["ours"] * read_bytes)
+        found["share_of_bandwidth"] = round(found["bytes_per_s"] / bandwidth, 3)
+    print(json.dumps(found), flush=True)
+    for runner in (ours, peer):
+        runner.close()
+    gc.collect()
+    return found
 
 
 def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--quick", action="store_true", help="see that everything runs: two short pairs")
+    arguments.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    sizes = arguments.parse_args()
+    sizes.pairs, sizes.tokens, sizes.prompt = (1, 12, 64) if sizes.quick else (5, 96, 512)
+    torch.set_num_threads(sizes.threads)
     transformers.utils.logging.set_verbosity_error()
+    bandwidth = speed.memory_bandwidth(torch.device("cpu"))
+    q4 = fetch("smollm2-135m")
     with tempfile.TemporaryDirectory() as folder:
-        convert("smollm2-135m", f"{folder}/model", "huggingface", torch.float32)
-        for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-            ours = codecria.load(f"{folder}/model", dtype=name)
-            twin = transformers.AutoModelForCausalLM.from_pretrained(f"{folder}/model", dtype=dtype)
-            ids = torch.tensor([ours.tokenizer.encode(PROMPT)])
-
-            def run_ours(model=ours) -> int:
-                return len(model.complete(PROMPT, max_tokens=TOKENS).ids)
-
-            def run_peer(model=twin, ids=ids) -> int:
-                out = model.generate(ids, max_new_tokens=TOKENS, do_sample=False, pad_token_id=0)
-                return out.shape[1] - ids.shape[1]
-
-            compare(
-                run_ours,
-                run_peer,
-                unit="tokens_per_s",
-                peer_name=f"transformers generate, {name}, {torch.get_num_threads()} threads",
-                packages=["codecria", "torch", "transformers"],
-            )
+        q8, floats = Path(folder, "q8.gguf"), Path(folder, "model")
+        convert(str(q4), q8, "gguf-q8_0")
+        convert(str(q4), floats, "huggingface", torch.float32)
+        cases = [
+            compare("int4 / Q4_1", Ours(q4, "int4"), LlamaCpp(q4, sizes.threads), sizes, bandwidth),
+            compare("int8 / Q8_0", Ours(q8, "int8"), LlamaCpp(q8, sizes.threads), sizes, bandwidth),
+            compare("fp32", Ours(floats, "fp32"), Transformers(floats), sizes, bandwidth),
+            compare("int8 / our fp32", Ours(floats, "int8"), Ours(floats, "fp32"), sizes, bandwidth),
+        ]
+    first = cases[0]["decode"]
+    result = {
+        **{key: first[key] for key in ("ratio", "ours", "peer", "spread")},
+        "peer_name": cases[0]["peer_name"],
+        "unit": "tokens_per_s",
+        "tokens_per_s": first["ours"],
+        "bandwidth_bytes_per_s": round(bandwidth),
+        "cases": cases,
+        "versions": {
+            "python": platform.python_version(),
+            "node-llama-cpp": PACKAGES[0].rpartition("@")[2],
+            **{name: version(name) for name in ("codecria", "torch", "transformers")},
+        },
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

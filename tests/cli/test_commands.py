@@ -15,7 +15,8 @@ CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
 @pytest.mark.parametrize(
     "command",
     [
-        "complete", "infill", "chat", "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
+        "complete", "infill", "chat", "document", "annotate", "fix",
+        "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
         "doctor", "demo", "export", "pipeline", "train-replay",
     ],
 )  # fmt: skip
@@ -66,6 +67,20 @@ def test_infill_prints_the_middle_and_puts_it_in_place(run, infill_model, tmp_pa
     assert piped == whole
     _, line, _ = run("infill", place, *options, "--until", "line")
     assert "\n" not in line
+
+
+def test_infill_prints_candidates_and_shows_other_files(run, infill_model, tmp_path):
+    path, other = tmp_path / "shop.py", tmp_path / "prices.py"
+    path.write_text(CODE)
+    other.write_text("PRICE = 3\n" * 20)
+    asked = ("infill", f"{path}:2:12", "--model", infill_model, "--max-tokens", 6)
+    status, out, _ = run(*asked, "--candidates", 4)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert status == 0 and 2 <= len(found) <= 4
+    assert found == sorted(found, key=lambda each: -each["log_probability"])
+    assert run(*asked, "--file", other, "--window", 200, "--until", "bracket")[0] == 0
+    assert run(*asked, "--candidates", 2, "--whole")[0] == 1
+    assert "none.py" in run(*asked, "--file", tmp_path / "none.py")[2]
 
 
 def test_complete_and_chat_stream(run, plain_model):

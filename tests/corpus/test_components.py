@@ -20,7 +20,7 @@ TABLES = st.integers(1, 60).flatmap(
 def joined(count: int, bands: list[np.ndarray]) -> np.ndarray:
     components = Components(count)
     for keys in bands:
-        components.join(keys, np.arange(count))
+        components.link(*bucket_pairs(keys))
     return components.labels()
 
 
@@ -55,7 +55,8 @@ def test_labels_do_not_depend_on_the_order_of_bands_or_parts(table, random):
     components = Components(count)
     for keys in random.sample(bands, len(bands)):
         order = np.array(random.sample(range(count), count))
-        components.join(keys[order], order)
+        first, other = bucket_pairs(keys[order])
+        components.link(order[first], order[other])
     assert components.labels().tolist() == expected
 
 
@@ -93,7 +94,7 @@ def test_a_chain_of_100_000_documents_takes_no_time(seed):
 def test_a_bucket_of_a_million_documents_takes_no_time():
     began = time.perf_counter()
     components = Components(1_000_000)
-    components.join(np.full(1_000_000, 7, dtype=np.uint64), np.arange(1_000_000))
+    components.link(*bucket_pairs(np.full(1_000_000, 7, dtype=np.uint64)))
     assert (components.labels() == 0).all()
     assert time.perf_counter() - began < 2
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from codecria.corpus.components import NO_KEY, Components, group_components
+from codecria.corpus.components import NO_KEY, Components, bucket_pairs, group_components
 from codecria.corpus.near_duplicates import (
     NearDuplicateRecipe,
     band_keys,
@@ -158,7 +158,7 @@ def test_components_searched_apart_give_what_one_search_gives(sets, comparisons,
     whole = find_near_duplicates(sets, rank, recipe, fixed=fixed)
     components = Components(len(sets))
     for keys in band_keys(sets, recipe):
-        components.join(keys, np.arange(len(sets)))
+        components.link(*bucket_pairs(keys))
     kept_for, similarity = np.full(len(sets), -1), np.zeros(len(sets), dtype=np.float32)
     candidates = 0
     for group in group_components(components.labels(), np.diff(sets.offsets), limit):

@@ -2,9 +2,13 @@ import numpy as np
 import pytest
 
 from codecria.corpus.shingles import ShingleSets
-from codecria.corpus.signatures import signatures
+from codecria.corpus.signatures import signature_batches
 
 METHODS = ("rensa", "numpy")
+
+
+def signatures(sets: ShingleSets, permutations: int, seed: int, method: str):
+    return np.concatenate([table for _, table in signature_batches(sets, permutations, seed, method)])
 
 
 def hashes(rng: np.random.Generator, size: int):

@@ -134,6 +134,6 @@ def test_ledger_rows(tmp_path):
     ]
     ledger = LedgerWriter(tmp_path / "ledger.parquet")
     for row in rows:
-        ledger.add(row)
+        ledger.add_row(row)
     ledger.close()
     assert [LedgerRow(**row) for row in read_rows(tmp_path / "ledger.parquet", LedgerRow._fields)] == rows

@@ -143,7 +143,7 @@ def test_a_middle_can_end_with_its_line_or_its_block(infilling_tokenizer):
     assert infill("x = 1\n    return result") == ("x = 1", "stop")
     assert infill("x = 1\n    return result", trim=False) == ("x = 1\n    return result", "stop")
     assert infill("x = 1\n    y", stop="= 1\n ") == ("x ", "stop-string")
-    with pytest.raises(CodecriaError, match="stop_at is 'word'; give one of: end, line, block"):
+    with pytest.raises(CodecriaError, match="stop_at is 'word'; give one of: end, line, block, bracket"):
         infill("x", stop_at="word")
 
 
@@ -151,7 +151,7 @@ def test_a_document_longer_than_the_context_is_cut_around_the_cursor(tokenizer):
     model = random_code_model(tokenizer, max_positions=128)
     prefix = "".join(f"x{number} = {number}\n" for number in range(300))
     prepared = model.prepare_infill(prefix, prefix, order="psm", max_tokens=28)
-    assert 90 < len(prepared.ids) <= 100
+    assert 70 < len(prepared.ids) <= 100
     assert prepared.ids[: len(tokenizer.bos_ids) + 1] == [*tokenizer.bos_ids, model.sentinels.prefix]
     assert prepared.ids[-1] == model.sentinels.middle
     assert tokenizer.decode(prepared.ids).count("x299 = 299\nx0 = 0\n") == 1

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from codecria.generation.stopping import FirstLine, NoOverlap, SameBlock, StopStrings, TextWatch
+from codecria.generation.stopping import (
+    BracketClosed,
+    FirstLine,
+    NoOverlap,
+    SameBlock,
+    StopStrings,
+    TextWatch,
+)
 
 
 class Pieces:
@@ -126,3 +133,40 @@ def test_an_echo_of_the_suffix_is_held_back_and_cut():
     text, _, shown = watch(["sum(x", ")", "\n", "    return", " total"], rules)
     assert (text, shown[:2]) == ("sum(x", ["sum(x", ""])
     assert watch(["sum(x", ")", "\n", "    print(x)"], rules)[0] == "sum(x)\n    print(x)"
+
+
+def test_generation_ends_once_the_suffix_is_there_again():
+    suffix = ")\n    return total / len(items)\n\n\ndef other():\n"
+    pieces = ["sum(x", ")", "\n    return", " total / len(items)", "\n", "\n\ndef", " other():", " never"]
+    text, taken, shown = watch(pieces, [NoOverlap(suffix)])
+    assert (text, taken, shown[1:]) == ("sum(x", 5, [""] * 4)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.text(alphabet="ab\n ", max_size=12),
+    st.text(alphabet="ab\n ", max_size=12),
+    st.text(alphabet="ab\n ", max_size=8),
+    st.integers(1, 4),
+)
+@example("x\n", "\n\na\nb\n", "a", 2)
+@example("x", "\n\na\nb\n", "a", 2)
+def test_a_sure_echo_is_never_shown(head, suffix, tail, sure):
+    text = head + suffix + tail
+    rule = NoOverlap(suffix, sure)
+    assert watch(list(text), [rule])[0] == text[: rule.cut(text)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(alphabet="a()[]\n '\"", max_size=20),
+    st.sampled_from(["", ")", " ]"]),
+    st.lists(st.integers(0, 20), max_size=5),
+)
+def test_a_closed_bracket_ends_the_text_at_once(text, suffix, cuts):
+    rules = [BracketClosed("", suffix)]
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    expected = text[: rules[0].cut(text)]
+    assert watch([text[start:stop] for start, stop in pairwise(places)], rules)[0] == expected
+    shown, taken, _ = watch(list(text), rules)
+    assert shown == expected and taken <= len(expected) + 1

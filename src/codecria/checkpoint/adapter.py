@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from codecria.checkpoint.config_json import update_config
 from codecria.checkpoint.licence import licence_of
-from codecria.checkpoint.source import Checkpoint
+from codecria.checkpoint.source import Checkpoint, TensorSource
 from codecria.checkpoint.tensors import EMBEDDING
 from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_folder, write_atomic
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from codecria.checkpoint.source import TensorSource
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -106,7 +105,7 @@ class AdaptedTensors:
         self.base_name: str = config["base_model_name_or_path"]
         self.alpha, self.rank = float(config["lora_alpha"]), int(config["r"])
         self._scale = self.alpha / self.rank
-        self._shapes = dict(base.shapes)
+        self.shapes = dict(base.shapes)
         with _open(path) as file:
             self.header: dict[str, str] = file.metadata() or {}
             self._names = set(file.keys())
@@ -114,17 +113,12 @@ class AdaptedTensors:
             for name in self._names:
                 if name.startswith(_NEW_ROWS):
                     self.new_rows, width = file.get_slice(name).get_shape()
-                    self._shapes[name.removeprefix(_NEW_ROWS)] = (known_rows + self.new_rows, width)
+                    self.shapes[name.removeprefix(_NEW_ROWS)] = (known_rows + self.new_rows, width)
         self.layers = {
             name.removeprefix(_PEFT).rpartition(".lora_")[0] for name in self._names if name.startswith(_PEFT)
         }
         if missing := sorted(name for name in self.layers if f"{name}.weight" not in base.shapes):
             raise CodecriaError(f"the base has no layer '{missing[0]}'", where=path, mend="use it with its own base")
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """See `TensorSource.shapes`."""
-        return self._shapes
 
     def read(self, name: str, dtype: torch.dtype | None) -> Tensor:
         """See `TensorSource.read`; merged in float32."""

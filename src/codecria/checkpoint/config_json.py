@@ -6,9 +6,9 @@ Rotary settings come in two spellings: `rope_theta` with `rope_scaling` (transfo
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+from codecria.checkpoint.fields import Fields
 from codecria.common.errors import CodecriaError
 from codecria.model.config import ModelConfig, RopeScaling
 
@@ -47,30 +47,31 @@ def read_config(
             models do not have (biases, an activation other than silu, another rotary scaling, packed weights).
     """
     _refuse_other_models(hf_config, where)
-    heads = _integer(hf_config, "num_attention_heads", where)
-    hidden = _integer(hf_config, "hidden_size", where)
+    fields = Fields(hf_config, where)
+    heads = fields.integer("num_attention_heads")
+    hidden = fields.integer("hidden_size")
     theta, scaling = _read_rotary(hf_config, where)
     theta = theta if theta is not None else rope_theta
     if theta is None:
         raise CodecriaError("'rope_theta' is missing", where=where, mend=THETA_MEND.format(file="config.json"))
-    kv_heads = _integer(hf_config, "num_key_value_heads", where, default=heads)
+    kv_heads = fields.integer("num_key_value_heads", heads)
     if heads % kv_heads:
         raise CodecriaError(f"{heads} query heads do not divide over {kv_heads} key-value heads", where=where)
-    head_dim = _integer(hf_config, "head_dim", where, default=hidden // heads)
+    head_dim = fields.integer("head_dim", hidden // heads)
     if head_dim % 2 or ("head_dim" not in hf_config and hidden % heads):
         raise CodecriaError(f"{heads} heads of {head_dim} do not fit a width of {hidden}", where=where)
     return ModelConfig(
-        vocab_size=_integer(hf_config, "vocab_size", where),
+        vocab_size=fields.integer("vocab_size"),
         hidden_size=hidden,
-        intermediate_size=_integer(hf_config, "intermediate_size", where),
-        num_layers=_integer(hf_config, "num_hidden_layers", where),
+        intermediate_size=fields.integer("intermediate_size"),
+        num_layers=fields.integer("num_hidden_layers"),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        norm_eps=_number(hf_config, "rms_norm_eps", where),
+        norm_eps=fields.number("rms_norm_eps"),
         rope_theta=theta,
         rope_scaling=scaling,
-        max_positions=_integer(hf_config, "max_position_embeddings", where),
+        max_positions=fields.integer("max_position_embeddings"),
         tied_embeddings=hf_config.get("tie_word_embeddings", False) is True,
     )
 
@@ -153,7 +154,7 @@ def _read_rotary(hf_config: Mapping[str, Any], where: str | Path) -> tuple[float
     theta = None
     for holder in (scaling, parameters, hf_config):
         if theta is None and holder.get("rope_theta") is not None:
-            theta = _number(holder, "rope_theta", where)
+            theta = Fields(holder, where).number("rope_theta")
     return theta, _read_scaling(settings, hf_config, where)
 
 
@@ -161,17 +162,13 @@ def _read_scaling(settings: dict[str, Any], hf_config: Mapping[str, Any], where:
     kind = settings.get("rope_type", settings.get("type", "default"))
     if kind == "default":
         return None
+    original = hf_config.get("max_position_embeddings")
+    fields = Fields({"original_max_position_embeddings": original, **settings}, where)
     if kind == "linear":
-        return RopeScaling("linear", _number(settings, "factor", where))
+        return RopeScaling("linear", fields.number("factor"))
     if kind == "llama3":
-        original = settings.get("original_max_position_embeddings", hf_config.get("max_position_embeddings"))
-        return RopeScaling(
-            "llama3",
-            _number(settings, "factor", where),
-            _number(settings, "low_freq_factor", where),
-            _number(settings, "high_freq_factor", where),
-            _integer({"original_max_position_embeddings": original}, "original_max_position_embeddings", where),
-        )
+        factors = (fields.number(key) for key in ("factor", "low_freq_factor", "high_freq_factor"))
+        return RopeScaling("llama3", *factors, fields.integer("original_max_position_embeddings"))
     raise CodecriaError(f"rotary scaling '{kind}'", where=where, mend="'linear' and 'llama3' are read")
 
 
@@ -182,23 +179,3 @@ def _scaling_values(scaling: RopeScaling) -> dict[str, Any]:
         values["high_freq_factor"] = scaling.high_freq_factor
         values["original_max_position_embeddings"] = scaling.original_max_positions
     return values
-
-
-def _integer(values: Mapping[str, Any], key: str, where: str | Path, default: int | None = None) -> int:
-    value = values.get(key)
-    if value is None and default is not None:
-        return default
-    if value is None:
-        raise CodecriaError(f"'{key}' is missing", where=where)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CodecriaError(f"'{key}' = {value!r} is not a positive whole number", where=where)
-    return value
-
-
-def _number(values: Mapping[str, Any], key: str, where: str | Path) -> float:
-    value = values.get(key)
-    if value is None:
-        raise CodecriaError(f"'{key}' is missing", where=where)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise CodecriaError(f"'{key}' = {value!r} is not a positive number", where=where)
-    return float(value)

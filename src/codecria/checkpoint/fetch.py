@@ -103,11 +103,8 @@ def _pip_download(wheel: str, folder: Path, progress: bool, by_hand: Path) -> No
     if any("No module named pip" in line for line in lines):
         raise CodecriaError("pip is missing", where=sys.executable, mend="python -m ensurepip")
     errors = [line for line in lines if line.startswith("ERROR")] or lines[-1:] or ["no message"]
-    raise CodecriaError(
-        f"the wheel {wheel} cannot be downloaded: no network, or: {errors[0].removeprefix('ERROR: ')}",
-        where=by_hand,
-        mend="download it where there is a network and put the file there",
-    )
+    what = f"the wheel {wheel} cannot be downloaded: no network, or: {errors[0].removeprefix('ERROR: ')}"
+    raise CodecriaError(what, where=by_hand, mend="download it where there is a network and put the file there")
 
 
 @contextlib.contextmanager

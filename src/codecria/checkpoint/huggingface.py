@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from codecria.checkpoint.config_json import declared_dtype, update_config, with_dtype
 from codecria.checkpoint.generation_config import list_ends
 from codecria.common.errors import CodecriaError, explain_os_error
-from codecria.common.files import atomic_folder, write_atomic
+from codecria.common.files import atomic_folder, read_bytes, write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,7 +42,7 @@ class FolderTensors:
 
     def __init__(self, folder: Path) -> None:
         self._files = _weight_files(folder)
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
         for path in dict.fromkeys(self._files.values()):
             with _open_weights(path) as file:
                 held = set(file.keys())
@@ -52,12 +52,7 @@ class FolderTensors:
                     view = file.get_slice(name)
                     if not view.get_dtype().startswith(("F", "BF")):
                         raise CodecriaError(f"tensor '{name}' is {view.get_dtype()}, not floating point", where=path)
-                    self._shapes[name] = tuple(view.get_shape())
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """See `TensorSource.shapes`."""
-        return self._shapes
+                    self.shapes[name] = tuple(view.get_shape())
 
     def read(self, name: str, dtype: torch.dtype | None) -> Tensor:
         """See `TensorSource.read`."""
@@ -73,9 +68,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CodecriaError: the file is absent or not JSON (with the line), or holds something else than an object.
     """
     try:
-        values: Any = json.loads(path.read_bytes())
-    except OSError as error:
-        raise explain_os_error(error, path) from error
+        values: Any = json.loads(read_bytes(path))
     except json.JSONDecodeError as error:
         raise CodecriaError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from error
     except (UnicodeDecodeError, RecursionError) as error:

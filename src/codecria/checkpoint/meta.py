@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from codecria.checkpoint.config_json import THETA_MEND
+from codecria.checkpoint.fields import Fields
 from codecria.checkpoint.rotary_order import halves_from_neighbours
+from codecria.checkpoint.tensors import spellings
 from codecria.common.errors import CodecriaError, explain_os_error
 from codecria.model.config import ModelConfig
 
@@ -25,33 +27,12 @@ if TYPE_CHECKING:
 PARAMS = "params.json"
 _CODE_LLAMA_VOCABULARY = 32_016
 
-# Meta's name and the axis along which model-parallel parts are joined; None: every part holds the whole.
-_GLOBALS: dict[str, tuple[str, int | None]] = {
-    "model.embed_tokens.weight": ("tok_embeddings.weight", 1),
-    "model.norm.weight": ("norm.weight", None),
-    "lm_head.weight": ("output.weight", 0),
-}
-_IN_BLOCK: dict[str, tuple[str, int | None]] = {
-    "input_layernorm": ("attention_norm", None),
-    "self_attn.q_proj": ("attention.wq", 0),
-    "self_attn.k_proj": ("attention.wk", 0),
-    "self_attn.v_proj": ("attention.wv", 0),
-    "self_attn.o_proj": ("attention.wo", 1),
-    "post_attention_layernorm": ("ffn_norm", None),
-    "mlp.gate_proj": ("feed_forward.w1", 0),
-    "mlp.down_proj": ("feed_forward.w2", 1),
-    "mlp.up_proj": ("feed_forward.w3", 0),
-}
 _PRECOMPUTED = "rope.freqs"
 
 
 def meta_names(num_layers: int) -> dict[str, tuple[str, int | None]]:
     """Meta's tensor name and the axis its parts are joined along, for each of Hugging Face's names."""
-    names = dict(_GLOBALS)
-    for layer in range(num_layers):
-        for ours, (theirs, axis) in _IN_BLOCK.items():
-            names[f"model.layers.{layer}.{ours}.weight"] = (f"layers.{layer}.{theirs}.weight", axis)
-    return names
+    return {each.ours: (each.meta, each.axis) for each in spellings(num_layers)}
 
 
 class MetaTensors:
@@ -61,19 +42,12 @@ class MetaTensors:
     """
 
     def __init__(self, folder: Path, parts: list[Mapping[str, Tensor]], config: ModelConfig) -> None:
-        self._folder = folder
-        self._parts = parts
-        self._config = config
+        self._folder, self._parts, self._config = folder, parts, config
         self._names = {ours: pair for ours, pair in meta_names(config.num_layers).items() if pair[0] in parts[0]}
         foreign = parts[0].keys() - {theirs for theirs, _ in self._names.values()} - {_PRECOMPUTED}
         if foreign:
             raise CodecriaError(f"tensor '{min(foreign)}' has no place in a Llama model", where=folder)
-        self._shapes = {ours: self._joined_shape(*pair) for ours, pair in self._names.items()}
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """See `TensorSource.shapes`."""
-        return self._shapes
+        self.shapes = {ours: self._joined_shape(*pair) for ours, pair in self._names.items()}
 
     @property
     def dtype(self) -> torch.dtype:
@@ -138,32 +112,30 @@ def read_params(
     output = parts[0].get("output.weight")
     if output is None:
         raise CodecriaError("tensor 'output.weight' is missing", where=where.parent)
-    width = _integer(params, "dim", where)
-    heads = _integer(params, "n_heads", where)
+    fields = Fields(params, where)
+    width = fields.integer("dim")
+    heads = fields.integer("n_heads")
     rows = output.shape[0] * len(parts)
     vocab_size = params.get("vocab_size", -1)
     if vocab_size not in (-1, rows):
         raise CodecriaError(f"'vocab_size' = {vocab_size}, but the output matrix has {rows} rows", where=where)
-    kv_heads = _integer(params, "n_kv_heads", where, default=heads)
+    kv_heads = fields.integer("n_kv_heads", heads)
     if width % heads or heads % kv_heads or (width // heads) % 2:
         raise CodecriaError(f"{heads} heads and {kv_heads} key-value heads do not fit a width of {width}", where=where)
-    theta = _theta(params, where, rows, rope_theta)
+    theta = _theta(fields, rows, rope_theta)
+    multiple_of = fields.integer("multiple_of", 256)
     return ModelConfig(
         vocab_size=rows,
         hidden_size=width,
-        intermediate_size=feed_forward_size(
-            width,
-            _integer(params, "multiple_of", where, default=256),
-            _number(params, "ffn_dim_multiplier", where, default=1.0),
-        ),
-        num_layers=_integer(params, "n_layers", where),
+        intermediate_size=feed_forward_size(width, multiple_of, fields.number("ffn_dim_multiplier", 1.0)),
+        num_layers=fields.integer("n_layers"),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=width // heads,
-        norm_eps=_number(params, "norm_eps", where, default=1e-5),
+        norm_eps=fields.number("norm_eps", 1e-5),
         rope_theta=theta,
         rope_scaling=None,
-        max_positions=_integer(params, "max_seq_len", where, default=16_384 if theta == 1e6 else 4096),
+        max_positions=fields.integer("max_seq_len", 16_384 if theta == 1e6 else 4096),
         tied_embeddings=False,
     )
 
@@ -174,11 +146,11 @@ def feed_forward_size(width: int, multiple_of: int, multiplier: float = 1.0) -> 
     return multiple_of * math.ceil(size / multiple_of)
 
 
-def _theta(params: Mapping[str, Any], where: Path, rows: int, rope_theta: float | None) -> float:
-    if params.get("rope_theta") is None and rope_theta is None and rows == _CODE_LLAMA_VOCABULARY:
+def _theta(fields: Fields, rows: int, rope_theta: float | None) -> float:
+    if fields.values.get("rope_theta") is None and rope_theta is None and rows == _CODE_LLAMA_VOCABULARY:
         what = f"'rope_theta' is missing and the vocabulary of {rows} is Code Llama's"
-        raise CodecriaError(what, where=where, mend=THETA_MEND.format(file=PARAMS))
-    return _number(params, "rope_theta", where, default=rope_theta or 1e4)
+        raise fields.error(what, THETA_MEND.format(file=PARAMS))
+    return fields.number("rope_theta", rope_theta or 1e4)
 
 
 def _map_parts(folder: Path) -> list[Mapping[str, Tensor]]:
@@ -207,19 +179,3 @@ def _map_part(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise CodecriaError("holds no table of tensors", where=path, mend="use the file as Meta released it")
     return cast("dict[str, Tensor]", loaded)
-
-
-def _integer(params: Mapping[str, Any], key: str, where: Path, default: int | None = None) -> int:
-    value = params.get(key, default)
-    if value is None:
-        raise CodecriaError(f"'{key}' is missing", where=where)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CodecriaError(f"'{key}' = {value!r} is not a positive whole number", where=where)
-    return value
-
-
-def _number(params: Mapping[str, Any], key: str, where: Path, default: float) -> float:
-    value = default if params.get(key) is None else params[key]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise CodecriaError(f"'{key}' = {value!r} is not a positive number", where=where)
-    return float(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -22,6 +22,11 @@ from codecria.checkpoint.tensors import EMBEDDING, HEAD, check_shapes
 from codecria.common.errors import CodecriaError, explain_os_error
 from codecria.model.transformer import Transformer
 from codecria.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from codecria.model.config import ModelConfig
+
+Model = TypeVar("Model", bound=Transformer)
 
 
 def open_checkpoint(path_or_name: str | Path, *, rope_theta: float | None = None) -> Checkpoint:
@@ -68,11 +73,7 @@ def load_model(
         CodecriaError: the weights do not fit the configuration, or the memory does not suffice.
     """
     config, source = checkpoint.config, checkpoint.source
-    check_shapes(source.shapes, config, checkpoint.path)
-    if config.tied_embeddings and HEAD in source.shapes:
-        _check_tied_head(checkpoint)
-    with torch.device("meta"), _Unfilled():
-        model = Transformer(config)
+    model = empty_model(checkpoint, Transformer)
     filled: dict[str, torch.Tensor] = {}
     try:
         for name, parameter in model.named_parameters():
@@ -86,6 +87,19 @@ def load_model(
         raise CodecriaError(what, where=checkpoint.path, mend=mend) from error
     model.load_state_dict(filled, assign=True)
     return model
+
+
+def empty_model(checkpoint: Checkpoint, kind: type[Model]) -> Model:
+    """The checkpoint's model without memory for its weights, on the meta device.
+
+    Raises:
+        CodecriaError: the weights do not fit the configuration.
+    """
+    check_shapes(checkpoint.source.shapes, checkpoint.config, checkpoint.path)
+    if checkpoint.config.tied_embeddings and HEAD in checkpoint.source.shapes:
+        _check_tied_head(checkpoint)
+    with torch.device("meta"), _Unfilled():
+        return kind(checkpoint.config)
 
 
 class _Unfilled(TorchFunctionMode):
@@ -135,18 +149,9 @@ def _open_meta(folder: Path, rope_theta: float | None) -> Checkpoint:
     if vocabulary is None:
         mend = "copy it from the release into this folder"
         raise CodecriaError("no tokenizer.model here or in the folder above", where=folder, mend=mend)
+    licence = licence_of(folder) or licence_of(folder.resolve().parent)
     tokenizer = Tokenizer.from_sentencepiece(vocabulary)
-    eos_id = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
-    return Checkpoint(
-        config=config,
-        tokenizer=tokenizer,
-        hf_config=new_config(config, tokenizer.bos_id, eos_id, dtype_name(source.dtype)),
-        generation_config=list_ends({}, tokenizer),
-        path=folder,
-        kind="meta",
-        licence=licence_of(folder) or licence_of(folder.resolve().parent),
-        source=source,
-    )
+    return Checkpoint(*_described(config, tokenizer, dtype_name(source.dtype)), folder, "meta", licence, source)
 
 
 def _open_gguf(path: Path, rope_theta: float | None) -> Checkpoint:
@@ -161,18 +166,16 @@ def _open_gguf(path: Path, rope_theta: float | None) -> Checkpoint:
     file = read_gguf(path)
     config = read_gguf_config(file, rope_theta)
     tokenizer = _read_vocabulary(file)
-    licence = file.metadata.get("general.license")
-    eos_id = tokenizer.eos_ids[0] if tokenizer.eos_ids else None
-    return Checkpoint(
-        config=config,
-        tokenizer=tokenizer,
-        hf_config=new_config(config, tokenizer.bos_id, eos_id, "float32"),
-        generation_config=list_ends({}, tokenizer),
-        path=path,
-        kind="gguf",
-        licence=licence if isinstance(licence, str) else licence_of(path.resolve().parent),
-        source=GgufTensors(file, config),
-    )
+    stated = file.metadata.get("general.license")
+    licence = stated if isinstance(stated, str) else licence_of(path.resolve().parent)
+    source = GgufTensors(file, config)
+    return Checkpoint(*_described(config, tokenizer, "float32"), path, "gguf", licence, source)
+
+
+def _described(config: ModelConfig, tokenizer: Tokenizer, dtype: str) -> tuple[Any, ...]:
+    """The fields of `Description` where the format has no config.json: it is made."""
+    hf_config = new_config(config, tokenizer.bos_id, tokenizer.roles.eos_id, dtype)
+    return config, tokenizer, hf_config, list_ends({}, tokenizer)
 
 
 def _open_adapter(folder: Path, rope_theta: float | None) -> Checkpoint:
@@ -199,17 +202,13 @@ def _check(checkpoint: Checkpoint) -> None:
     check_shapes(checkpoint.source.shapes, checkpoint.config, checkpoint.path)
     rows, ids = checkpoint.config.vocab_size, checkpoint.tokenizer.vocab_size
     if ids > rows:
-        raise CodecriaError(
-            f"the tokenizer has ids up to {ids - 1}, but the embedding has {rows} rows",
-            where=checkpoint.path,
-            mend="use the tokenizer this model was trained with",
-        )
+        what = f"the tokenizer has ids up to {ids - 1}, but the embedding has {rows} rows"
+        mend = "use the tokenizer this model was trained with"
+        raise CodecriaError(what, where=checkpoint.path, mend=mend)
 
 
 def _check_tied_head(checkpoint: Checkpoint) -> None:
     if not torch.equal(checkpoint.source.read(EMBEDDING, None), checkpoint.source.read(HEAD, None)):
-        raise CodecriaError(
-            f"'tie_word_embeddings' is true, but '{HEAD}' differs from '{EMBEDDING}'",
-            where=checkpoint.path,
-            mend="set it to false in config.json to keep the head",
-        )
+        what = f"'tie_word_embeddings' is true, but '{HEAD}' differs from '{EMBEDDING}'"
+        mend = "set it to false in config.json to keep the head"
+        raise CodecriaError(what, where=checkpoint.path, mend=mend)

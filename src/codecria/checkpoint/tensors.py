@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from codecria.common.errors import CodecriaError
 
@@ -16,6 +16,44 @@ EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 PRECOMPUTED = ".rotary_emb.inv_freq"
 """Rotary frequencies that old Hugging Face checkpoints store in every layer; kept in copies, never used."""
+
+
+_SPELLINGS = """
+model.embed_tokens                       tok_embeddings            1  token_embd
+model.norm                               norm                      -  output_norm
+lm_head                                  output                    0  output
+model.layers.#.input_layernorm           layers.#.attention_norm   -  blk.#.attn_norm
+model.layers.#.self_attn.q_proj          layers.#.attention.wq     0  blk.#.attn_q
+model.layers.#.self_attn.k_proj          layers.#.attention.wk     0  blk.#.attn_k
+model.layers.#.self_attn.v_proj          layers.#.attention.wv     0  blk.#.attn_v
+model.layers.#.self_attn.o_proj          layers.#.attention.wo     1  blk.#.attn_output
+model.layers.#.post_attention_layernorm  layers.#.ffn_norm         -  blk.#.ffn_norm
+model.layers.#.mlp.gate_proj             layers.#.feed_forward.w1  0  blk.#.ffn_gate
+model.layers.#.mlp.down_proj             layers.#.feed_forward.w2  1  blk.#.ffn_down
+model.layers.#.mlp.up_proj               layers.#.feed_forward.w3  0  blk.#.ffn_up
+"""
+
+
+class Spelling(NamedTuple):
+    """A tensor's name in Hugging Face's folders, in Meta's parts and in GGUF.
+
+    `axis` is the one along which Meta's model-parallel parts are joined; None: every part holds the whole.
+    """
+
+    ours: str
+    meta: str
+    axis: int | None
+    gguf: str
+
+
+def spellings(num_layers: int) -> Iterator[Spelling]:
+    """The names of every tensor: those of the whole model, then layer by layer."""
+    rows = [row.split() for row in _SPELLINGS.strip().split("\n")]
+    for layer in range(-1, num_layers):
+        for row in rows:
+            if ("#" in row[0]) == (layer >= 0):
+                ours, meta, axis, gguf = (cell.replace("#", str(layer)) for cell in row)
+                yield Spelling(f"{ours}.weight", f"{meta}.weight", None if axis == "-" else int(axis), f"{gguf}.weight")
 
 
 def expected_shapes(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from codecria.cli import options
 from codecria.common.errors import CodecriaError, explain_os_error
+
+if TYPE_CHECKING:
+    from codecria.generation.code_model import CompleteOptions
 
 
 def complete(
@@ -25,8 +28,10 @@ def complete(
     seed: options.Seed = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Stop before this text. Repeatable.")] = None,
     threads: options.Threads = None,
+    endpoint: options.EndpointOption = None,
+    tokenizer: options.TokenizerOption = None,
 ) -> None:
-    """Continue a text, streaming to standard output.
+    """Continue a text, streaming to standard output; from an endpoint the text comes at once.
 
     The text is taken as it is: no template, nothing stripped.
 
@@ -35,16 +40,18 @@ def complete(
     `codecria complete 'def fibonacci(n):' --max-tokens 64 --stop $'\\n\\n'`
     """
     text = _read(prompt, file)
-    loaded = options.load(model, threads)
-
-    pieces = loaded.stream_complete(
-        text,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        seed=seed,
-        stop=tuple(stop or ()),
+    sampling: CompleteOptions = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "seed": seed,
+        "stop": tuple(stop or ()),
+    }
+    pieces = (
+        options.load(model, threads).stream_complete(text, **sampling)
+        if endpoint is None
+        else [options.connect(endpoint, model, tokenizer).complete_many([text], **sampling)[0][0].text]
     )
     for piece in pieces:
         typer.echo(piece, nl=False)

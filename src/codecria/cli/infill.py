@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +14,10 @@ from codecria.cli import options
 from codecria.cli.complete import read_text
 from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
+
+if TYPE_CHECKING:
+    from codecria.generation.code_model import InfillOptions
+    from codecria.generation.sequence import Completion
 
 
 def infill(
@@ -24,9 +29,17 @@ def infill(
     whole: Annotated[bool, typer.Option("--whole", help="Print the whole text with the middle in its place.")] = False,
     write: Annotated[bool, typer.Option("--write", "-w", help="Put the middle into the file itself.")] = False,
     until: Annotated[
-        Literal["end", "line", "block"],
-        typer.Option(help="Stop at the model's end mark, a line end, or the block's end."),
+        Literal["end", "line", "block", "bracket"],
+        typer.Option(help="Stop at the model's end mark, a line end, the block's end, or where the bracket is closed."),
     ] = "end",
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", help="Another file to show the model; what helps most last. Repeatable."),
+    ] = None,
+    window: Annotated[
+        int | None, typer.Option(min=64, help="Tokens of the context to use; all by default.", show_default=False)
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Print so many different middles, the likeliest first.")] = 1,
     max_tokens: options.MaxTokens = 128,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
@@ -43,28 +56,54 @@ def infill(
 
     `codecria infill src/shop.py:41:9 --model runs/demo/train/checkpoint`
 
+    `codecria infill src/shop.py:41:9 --file src/prices.py --until line --candidates 3`
+
     `printf 'def area(r):\\n    return <FILL>\\n' | codecria infill - --whole`
     """
     path, prefix, suffix = _read_place(place, mark)
     if write and path is None:
         raise CodecriaError("standard input cannot be written to", where="--write", mend="use --whole")
+    if candidates > 1 and (write or whole):
+        raise CodecriaError("only one middle has room", where="--candidates", mend="leave --write and --whole out")
+    others = [(str(each), read_text(each)) for each in file or ()]
     loaded = options.load(model, threads)
-
-    middle = loaded.infill(
-        prefix,
-        suffix,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        seed=seed,
-        stop_at=until,
-    ).text
+    asked: InfillOptions = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+        "seed": seed,
+        "stop_at": until,
+        "files": others,
+        "path": None if path is None else str(path),
+        "window_tokens": window or loaded.max_positions,
+    }
+    if candidates > 1:
+        _print_candidates(loaded.infill_candidates(prefix, suffix, candidates, **asked))
+        return
+    if not (write or whole):
+        for piece in loaded.stream_infill(prefix, suffix, **asked):
+            typer.echo(piece, nl=False)
+        typer.echo(nl=sys.stdout.isatty())
+        return
+    middle = loaded.infill(prefix, suffix, **asked).text
     if write and path is not None:
         write_atomic(path, prefix + middle + suffix)
         typer.echo(f"{path}: {len(middle)} characters written", err=True)
         return
-    typer.echo(prefix + middle + suffix if whole else middle, nl=not whole and sys.stdout.isatty())
+    typer.echo(prefix + middle + suffix, nl=False)
+
+
+def _print_candidates(found: list[Completion]) -> None:
+    """On a terminal one below the other, elsewhere one JSON object a line."""
+    from codecria.generation.cursor import mean_log_probability
+
+    for number, each in enumerate(found, start=1):
+        value = mean_log_probability(each)
+        if sys.stdout.isatty():
+            typer.echo(f"{number}  {value:.3f} a token\n{each.text}\n")
+        else:
+            typer.echo(json.dumps({"text": each.text, "log_probability": round(value, 4)}))
 
 
 def _read_place(place: str, mark: str) -> tuple[Path | None, str, str]:

@@ -8,14 +8,17 @@ import sys
 import typer
 
 from codecria.cli import (
+    annotate,
     chat,
     complete,
     convert,
     corpus,
     demo,
     doctor,
+    document,
     evaluate,
     export,
+    fix,
     infill,
     models,
     pipeline,
@@ -35,6 +38,9 @@ app = typer.Typer(
 app.command("complete")(complete.complete)
 app.command("infill")(infill.infill)
 app.command("chat")(chat.chat)
+app.command("document")(document.document)
+app.command("annotate")(annotate.annotate)
+app.command("fix")(fix.fix)
 app.add_typer(corpus.app, name="corpus")
 app.command("train")(train.train)
 app.command("train-replay")(train_replay.train_replay)

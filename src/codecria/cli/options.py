@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from codecria.generation.code_model import CodeModel
+    from codecria.generation.endpoint import Endpoint
 
 DEFAULT_MODEL = "smollm2-135m"
 INFILLING_MODEL = "codecria-135m-infill"
@@ -28,6 +29,18 @@ TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Sample from the sma
 TopK = Annotated[int, typer.Option(min=0, help="Sample from this many tokens at most; 0 is no limit.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same samples.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar="CODECRIA_ENDPOINT",
+        help="An OpenAI-compatible server, such as http://host:8000/v1; --model is then its name there. The key is "
+        "read from OPENAI_API_KEY.",
+    ),
+]
+TokenizerOption = Annotated[
+    str | None,
+    typer.Option(help="The tokenizer of the endpoint's model: a folder or a name. Prompts then go as token ids."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a key of the recipe: `--set optimiser.peak_rate=1e-4`. Repeatable."),
@@ -42,3 +55,10 @@ def load(model: str, threads: int | None) -> CodeModel:
 
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     return load_model(model)
+
+
+def connect(endpoint: str, model: str, tokenizer: str | None) -> Endpoint:
+    """A model behind a server."""
+    from codecria.generation.endpoint import Endpoint
+
+    return Endpoint(endpoint, model, tokenizer=tokenizer)

@@ -57,6 +57,18 @@ def atomic_file(path: Path | str) -> Generator[IO[bytes]]:
         raise
 
 
+def read_bytes(path: Path | str) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+        CodecriaError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise explain_os_error(error, path) from error
+
+
 def write_atomic(path: Path | str, data: bytes | str) -> None:
     """Write the whole content of a file atomically; text is UTF-8, line ends as given."""
     with atomic_file(path) as file:

@@ -29,19 +29,18 @@ from codecria.corpus.decontaminate import DecontaminationRecipe
 from codecria.corpus.examine import Examiner
 from codecria.corpus.intake import Intake, TakeIn, list_units
 from codecria.corpus.lock import alone
-from codecria.corpus.manifest import MANIFEST, SPLITS, TIMINGS, Manifest, SplitCounts, merge_splits, read_manifest
+from codecria.corpus.manifest import MANIFEST, SPLITS, TIMINGS, Manifest, Tally, merge_splits, read_manifest
 from codecria.corpus.recipe import CorpusRecipe
 from codecria.corpus.record import append_manifest, count_dropped, make_manifest
 from codecria.corpus.runner import run_in_order
-from codecria.corpus.selection import HeldOutRecipe
+from codecria.corpus.selection import HeldOutRecipe, Mask
 from codecria.corpus.writing import WriteShard, plan_shards, write_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from codecria.corpus.manifest import Shard, Split
-    from codecria.corpus.selection import Mask
+    from codecria.corpus.manifest import Shard, Split, SplitCounts
     from codecria.corpus.sources.source import Source
 
 __all__ = ["CorpusRecipe", "DecontaminationRecipe", "HeldOutRecipe", "build_corpus"]
@@ -114,10 +113,9 @@ def _nothing_to_do(folder: Path, manifest: Manifest, sources: list[Source]) -> M
 def _other_recipe(recipe: CorpusRecipe, old: Manifest, folder: Path) -> CodecriaError:
     wanted = recipe.identity()
     different = sorted(key for key in wanted | old.recipe if wanted.get(key) != old.recipe.get(key))
+    mend = "name another folder, build over it with replace (--replace), or add to it with append (--append)"
     return CodecriaError(
-        f"holds a corpus of another recipe (different: {', '.join(different)})",
-        where=folder,
-        mend="name another folder, build over it with replace (--replace), or add to it with append (--append)",
+        f"holds a corpus of another recipe (different: {', '.join(different)})", where=folder, mend=mend
     )
 
 
@@ -149,16 +147,10 @@ class _Build:
         key = digest(*(part.facts.key for part in intake.census.parts), repr(self.recipe.identity()))
         copies = self._timed("near-duplicates", lambda: self._copies(intake, key))
         shards, splits = self._timed("write", lambda: self._write(intake, copies, key))
+        files, tasks = self._ledger(intake, copies), examiner.evaluation_tasks
+        sources = [source.describe() for source in self.sources]
         manifest = make_manifest(
-            self.recipe.identity(),
-            [source.describe() for source in self.sources],
-            listing.digest,
-            intake,
-            copies,
-            shards,
-            splits,
-            self._ledger(intake, copies),
-            examiner.evaluation_tasks,
+            self.recipe.identity(), sources, listing.digest, intake, copies, shards, splits, files, tasks
         )
         self.seconds["total"] = round(time.monotonic() - started_s, 3)
         manifest = manifest if self.old is None else append_manifest(self.old, manifest)
@@ -184,11 +176,9 @@ class _Build:
         reasons = ", ".join(f"{reason} {count.documents:,}" for reason, count in counts)
         if kept_out := int((intake.held & new).sum()):
             reasons = ", ".join(filter(None, [reasons, f"held out {kept_out:,}"]))
-        raise CodecriaError(
-            f"no document is left to train on, of {seen:,} examined ({reasons})",
-            where=where,
-            mend="loosen that filter in the recipe, or add a source",
-        )
+        mend = "loosen that filter in the recipe, or add a source"
+        what = f"no document is left to train on, of {seen:,} examined ({reasons})"
+        raise CodecriaError(what, where=where, mend=mend)
 
     def _copies(self, intake: Intake, key: bytes) -> Copies:
         path = self.work / "copies.npz"
@@ -210,9 +200,8 @@ class _Build:
             for split, mask in chosen.items()
             for plan in plan_shards(census, mask, split, sum(one.split == split for one in there), recipe)
         ]
-        counts: dict[Split, list[SplitCounts]] = {
-            split: [self.old.splits[split] if self.old else SplitCounts.empty()] for split in SPLITS
-        }
+        before: dict[Split, SplitCounts] = self.old.splits if self.old else {}
+        counts = {split: [before.get(split, Tally().counts())] for split in SPLITS}
         shards: list[Shard] = []
         total = int(census.index["size_bytes"][kept].sum(dtype=np.int64))
         with progress_bar("writing", total=total, unit="bytes") as bar:

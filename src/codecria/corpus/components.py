@@ -45,16 +45,6 @@ class Components:
     def __init__(self, count: int) -> None:
         self._parent: Integers = np.arange(count)
 
-    def join(self, keys: Hashes, documents: Integers) -> None:
-        """Link the documents of each bucket of one band.
-
-        Args:
-            keys: the band's keys, [n].
-            documents: the number of the document each key is of, [n].
-        """
-        first, other = bucket_pairs(keys)
-        self.link(documents[first], documents[other])
-
     def link(self, first: Integers, other: Integers) -> None:
         """Join the documents `first[n]` and `other[n]`, for all n."""
         while first.size:

@@ -83,17 +83,14 @@ def find_copies(census: Census, taken: Mask, held: Mask, recipe: CorpusRecipe) -
     near = dropped & (exact < 0)
     across = dropped & held & ~held[kept_for]
     stars = np.bincount(kept_for[dropped], minlength=1)
-    return Copies(
-        kept_for,
-        similarity,
-        DuplicateCounts(
-            exact_copies=_count(census, exact >= 0),
-            near_copies=_count(census, near),
-            held_out_copies_of_train=int(across.sum()),
-            largest_star=int(stars.max()),
-            **counts,
-        ),
+    found = DuplicateCounts(
+        exact_copies=_count(census, exact >= 0),
+        near_copies=_count(census, near),
+        held_out_copies_of_train=int(across.sum()),
+        largest_star=int(stars.max()),
+        **counts,
     )
+    return Copies(kept_for, similarity, found)
 
 
 def _exact_copies(census: Census, ranked: Integers) -> Integers:
@@ -124,23 +121,21 @@ def _near_copies(
     tasks = (_group_task(census, ranked[np.sort(group)], ends) for group in groups)
     total = sum(group.size for group in groups)
     with progress_bar("near copies", total=total, unit="documents") as bar:
-        for found in run_in_order(search, tasks, recipe.runner):
-            dropped = np.flatnonzero(found.duplicates.kept_for >= 0)
-            documents = found.documents
-            kept_for[documents[dropped]] = documents[found.duplicates.kept_for[dropped]]
-            similarity[documents[dropped]] = found.duplicates.similarity[dropped]
+        for documents, found in run_in_order(search, tasks, recipe.runner):
+            dropped = np.flatnonzero(found.kept_for >= 0)
+            kept_for[documents[dropped]] = documents[found.kept_for[dropped]]
+            similarity[documents[dropped]] = found.similarity[dropped]
             for name in ("candidates", "verified", "capped"):
-                counts[name] += getattr(found.duplicates, name)
+                counts[name] += getattr(found, name)
             bar.advance(documents.size)
     return counts
 
 
 def _components(census: Census, ranked: Integers, recipe: CorpusRecipe) -> Integers:
     """Labels of the connected components over all bands, for places of the rank."""
-    usable = census.index["shingles"] > 0
     places = np.full(len(census), -1, dtype=np.int64)
     places[ranked] = np.arange(ranked.size)
-    places[~usable] = -1
+    places[census.index["shingles"] == 0] = -1
     components = Components(ranked.size)
     pairs_of = _PairsOfBand([str(part.folder) for part in census.parts], places)
     with progress_bar("bands", total=recipe.near_duplicates.bands, unit="bands") as bar:
@@ -182,12 +177,6 @@ class _Group:
     fixed: Mask
 
 
-@dataclass(frozen=True)
-class _Found:
-    documents: Integers
-    duplicates: Duplicates
-
-
 def _group_task(census: Census, documents: Integers, ends: Integers) -> _Group:
     parts = np.searchsorted(census.starts, documents, side="right") - 1
     before = np.concatenate([[0], ends])[census.starts[parts]]
@@ -205,15 +194,16 @@ class _SearchGroup:
     recipe: NearDuplicateRecipe
     seed: int
 
-    def __call__(self, group: _Group) -> _Found:
+    def __call__(self, group: _Group) -> tuple[Integers, Duplicates]:
+        """The group's documents, and what was found among them, by their places."""
         sets = [shingle_hashes("")] * group.documents.size
         for part in np.unique(group.parts).tolist():
             places = np.flatnonzero(group.parts == part)
             for place, shingles in zip(places.tolist(), self._read(part, group.bounds[places]), strict=True):
                 sets[place] = shingles
         rank = np.arange(group.documents.size)
-        duplicates = find_near_duplicates(ShingleSets.of(sets), rank, self.recipe, self.seed, group.fixed)
-        return _Found(group.documents, duplicates)
+        found = find_near_duplicates(ShingleSets.of(sets), rank, self.recipe, self.seed, group.fixed)
+        return group.documents, found
 
     def _read(self, part: int, bounds: Integers) -> Iterator[Shingles]:
         """Shingles of some documents of a part. Read, not mapped: pages of a map count as memory until it is closed."""

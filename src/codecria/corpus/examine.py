@@ -18,13 +18,12 @@ from codecria.corpus.opt_out import OptOut
 from codecria.corpus.reading import decode, description, docstrings
 from codecria.corpus.redact import redact
 from codecria.corpus.shingles import Shingles, shingle_hashes
-from codecria.corpus.sources.source import UnreadableError
+from codecria.corpus.sources.source import Form, SourceFile, UnreadableError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from codecria.corpus.recipe import CorpusRecipe
-    from codecria.corpus.sources.source import Form, SourceFile
 
 _MOST_BYTES_A_CHARACTER = 4
 
@@ -66,29 +65,25 @@ class Examiner:
         self._accepted = frozenset(recipe.accepted_licences)
         parts = recipe.identity()
         unread = ("sources", "held_out", "max_bytes", "order", "join_characters", "shard_bytes", "earlier")
-        self.identity = digest(
-            repr([(key, parts[key]) for key in sorted(parts) if key not in unread]),
-            self._decontaminator.identity,
-            self._opt_out.identity,
-        )
+        read = repr([(key, parts[key]) for key in sorted(parts) if key not in unread])
+        self.identity = digest(read, self._decontaminator.identity, self._opt_out.identity)
         """Of everything a verdict depends on beside the file."""
 
     def __call__(self, file: SourceFile) -> Iterator[Examined]:
         """The file's documents, or the one reason why there is none; nothing for what is no text of interest."""
+        kind = file.kind or "code"
         source = self._source(file)
-        if source is None:
-            return
-        if isinstance(source, Dropped):
-            yield self._without_text(file, source)
+        if source is None or isinstance(source, Dropped):
+            if source is not None:
+                yield Examined(kind, file.path, file.size_bytes, dropped=source)
             return
         language = self._language(file, source)
         if language is None:
             return
         licence = self._licence(file, source)
         if isinstance(licence, Dropped):
-            yield Examined(file.kind or "code", file.path, file.size_bytes, dropped=licence, text=source)
+            yield Examined(kind, file.path, file.size_bytes, dropped=licence, text=source)
             return
-        kind = file.kind or "code"
         yield self._document(file, source, file.form, kind, language, licence)
         if language == "Python" and file.docstrings and file.form == "file":
             yield self._document(file, source, "docstrings", "code-related", "English", licence)
@@ -102,10 +97,8 @@ class Examiner:
             return Dropped("too-long", f"{file.size_bytes:,} bytes; at most {most:,} characters")
         try:
             text = decode(file.read())
-        except UnreadableError as error:
-            return Dropped(error.reason, error.detail)
-        except OSError as error:
-            return Dropped("unreadable", (error.strerror or str(error)).lower())
+        except (UnreadableError, OSError) as error:
+            return Dropped(*reason_of(error))
         return None if isinstance(text, Dropped) and file.kind is None else text
 
     def _language(self, file: SourceFile, source: str) -> str | None:
@@ -145,14 +138,8 @@ class Examiner:
             if unwanted := generated(FileText(source, b"", "code", path), self._recipe.filters):
                 return unwanted
             return docstrings(source, _dotted(path), self._recipe.filters.min_docstring_characters)
-        if form == "description":
-            return description(source)
-        if form == "html":
-            return html_to_markdown(source)
-        return man_to_text(source) if form == "man" else source
-
-    def _without_text(self, file: SourceFile, dropped: Dropped) -> Examined:
-        return Examined(file.kind or "code", file.path, file.size_bytes, dropped=dropped)
+        readers = {"description": description, "html": html_to_markdown, "man": man_to_text}
+        return readers[form](source) if form in readers else source
 
 
 def compared(text: str, kind: Kind) -> str:

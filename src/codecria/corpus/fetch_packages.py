@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
-from codecria.common.errors import CodecriaError, explain_os_error
-from codecria.common.files import atomic_folder, sha256_of_file, write_atomic
+from codecria.common.errors import CodecriaError
+from codecria.common.files import atomic_folder, read_bytes, sha256_of_file, write_atomic
 from codecria.common.progress import console, progress_bar
 from codecria.common.recipe import Recipe
 from codecria.corpus.lock import alone
@@ -60,12 +60,10 @@ def read_lock(path: Path) -> PackageLock:
         CodecriaError: there is no such file, or it holds something else.
     """
     try:
-        return PackageLock.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise explain_os_error(error, path) from error
+        return PackageLock.model_validate_json(read_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(map(str, first["loc"]))
         raise CodecriaError(f"is no lock of packages: {place} {first['msg'].lower()}", where=path) from error
 
 
@@ -87,8 +85,8 @@ def fetch_packages(names: Sequence[str], folder: Path, given: PackageLock) -> Pa
     locked, missing = own.packages | given.packages, own.missing | given.missing
 
     def is_whole(name: str) -> bool:
-        files = locked[name].files if name in locked else None
-        return files is not None and all(_sha256(folder / name / file.name) == file.sha256 for file in files)
+        paths = {folder / name / file.name: file.sha256 for file in locked[name].files} if name in locked else {}
+        return name in locked and all(path.is_file() and sha256_of_file(path) == paths[path] for path in paths)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         absent = [name for name, whole in zip(names, pool.map(is_whole, names), strict=True) if not whole]
@@ -113,10 +111,6 @@ def fetch_packages(names: Sequence[str], folder: Path, given: PackageLock) -> Pa
     for name, reason in gone.items():
         console.print(f"passed over {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     return PackageLock(packages={name: locked[name] for name in names if name not in gone}, missing=gone)
-
-
-def _sha256(path: Path) -> str | None:
-    return sha256_of_file(path) if path.is_file() else None
 
 
 def _fetched(

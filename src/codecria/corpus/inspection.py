@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from codecria.corpus.manifest import read_manifest
+from codecria.corpus.manifest import Split, read_manifest
 from codecria.corpus.samples import read_samples
 from codecria.corpus.store import iterate_ledger
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from codecria.corpus.manifest import Split
 
 _COLUMNS = ["text", "kind", "language", "licence", "origin", "path"]
 
@@ -73,9 +72,7 @@ def _match(split: Split, row: dict[str, Any], text: str | None) -> Match:
 
 def search_ledger(folder: Path, reason: str | None = None, path: str | None = None) -> Iterator[dict[str, Any]]:
     """Ledger rows of a reason, whose origin and path fit a pattern as in `search_documents`."""
-    for row in iterate_ledger(folder):
-        if _fits(row, path) and (reason is None or row["reason"] == reason):
-            yield row
+    return (row for row in iterate_ledger(folder) if _fits(row, path) and reason in (None, row["reason"]))
 
 
 def dropped_samples(folder: Path) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def licence_in_header(text: str) -> str | None:
     header = _comments(start) if _has_licence_words(start) else ""
     identifiers = [found for found in map(_identifier_of, _IDENTIFIER.findall(header)) if found]
     if identifiers:
-        return _all_of(dict.fromkeys(identifiers))
+        return all_of(dict.fromkeys(identifiers))
     if "\n=head" in text:
         header = "\n".join([header, *(section[:3_000] for section in _MANUAL.findall(text))])
     if not _has_licence_words(header):
@@ -86,7 +86,7 @@ def licence_in_header(text: str) -> str | None:
     choice = _chosen(found, plain)
     parts = [" OR ".join(choice)] if choice else []
     parts += [name for name in found if not choice.keys() >= set(_OPERATOR.split(name))]
-    return _restricted(_all_of(parts), plain) if parts else None
+    return _restricted(all_of(parts), plain) if parts else None
 
 
 def _has_licence_words(text: str) -> bool:
@@ -106,10 +106,15 @@ def _comments(text: str) -> str:
             break
         elif _COMMENT.match(line):
             lines.append(line)
-            bare = line.lstrip(" \tru")
-            ends = (end for mark, end in _BLOCKS.items() if bare.startswith(mark) and end not in bare[len(mark) :])
-            closing = next(ends, "")
+            closing = _end_of_block(line)
     return "\n".join(lines)
+
+
+def _end_of_block(line: str) -> str:
+    """What ends the comment that a line begins and does not end; empty where there is none."""
+    bare = line.lstrip(" \tru")
+    ends = (end for mark, end in _BLOCKS.items() if bare.startswith(mark) and end not in bare[len(mark) :])
+    return next(ends, "")
 
 
 def behind_licence(text: str) -> str:
@@ -128,9 +133,7 @@ def behind_licence(text: str) -> str:
         elif line.strip() and not _COMMENT.match(line):
             break
         else:
-            bare = line.lstrip(" \tru")
-            ends = (end for mark, end in _BLOCKS.items() if bare.startswith(mark) and end not in bare[len(mark) :])
-            closing = next(ends, "")
+            closing = _end_of_block(line)
         place = stop
     return text[place:] if len(text) - place >= _LEAST_BEHIND and _has_licence_words(text[:place]) else text
 
@@ -150,7 +153,8 @@ def canonical(written: str) -> str | None:
         return None
 
 
-def _all_of(expressions: Iterable[str]) -> str:
+def all_of(expressions: Iterable[str]) -> str:
+    """SPDX expressions that hold together."""
     parts = list(expressions)
     return " AND ".join(f"({part})" if " OR " in part and len(parts) > 1 else part for part in parts)
 
@@ -190,7 +194,7 @@ def _chosen(found: dict[str, int], plain: str) -> dict[str, None]:
 def _restricted(expression: str, plain: str) -> str:
     """A permissive text with words that take the permission back is not permissive."""
     is_taken_back = _RESTRICTION.search(plain) is not None and is_permissive(expression)
-    return _all_of([expression, "LicenseRef-restricted"]) if is_taken_back else expression
+    return all_of([expression, "LicenseRef-restricted"]) if is_taken_back else expression
 
 
 _SENTENCE = re.compile(r"\.\W+(?=[A-Z])")
@@ -358,7 +362,7 @@ def licence_of_metadata(expression: str | None, classifiers: Iterable[str], fiel
     stated = named(field) if field else None
     if not found or found == ["LicenseRef-BSD"] or (stated and " OR " in stated):
         return stated or (found[0] if found else None)
-    return _all_of(found)
+    return all_of(found)
 
 
 @lru_cache(maxsize=4_096)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -20,6 +19,7 @@ SPLITS: tuple[Split, ...] = ("train", "held_out")
 MANIFEST = "manifest.json"
 TIMINGS = "timings.json"
 FORMAT = "codecria corpus 2"
+_TABLES = ("by_kind", "by_language", "by_licence", "by_package")
 
 
 class _Record(BaseModel):
@@ -32,9 +32,8 @@ class Count(_Record):
     documents: int = 0
     size_bytes: int = 0
 
-    def plus(self, size_bytes: int, documents: int = 1) -> Count:
-        """The sum of this and more."""
-        return Count(documents=self.documents + documents, size_bytes=self.size_bytes + size_bytes)
+    def __add__(self, other: Count) -> Count:
+        return Count(documents=self.documents + other.documents, size_bytes=self.size_bytes + other.size_bytes)
 
 
 class SplitCounts(_Record):
@@ -45,11 +44,6 @@ class SplitCounts(_Record):
     by_language: dict[str, Count]
     by_licence: dict[str, Count]
     by_package: dict[str, Count]
-
-    @classmethod
-    def empty(cls) -> SplitCounts:
-        """Of a split that holds nothing."""
-        return Tally().counts()
 
 
 class DuplicateCounts(_Record):
@@ -116,42 +110,25 @@ class Manifest(_Record):
     @property
     def total(self) -> Count:
         """Documents and bytes of all splits together."""
-        total = Count()
-        for split in self.splits.values():
-            total = total.plus(split.total.size_bytes, split.total.documents)
-        return total
+        return sum((split.total for split in self.splits.values()), Count())
 
 
-@dataclass
 class Tally:
     """Counts of one split while its documents are written."""
 
-    total: Count = field(default_factory=Count)
-    kinds: dict[str, Count] = field(default_factory=lambda: dict.fromkeys(KINDS, Count()))
-    languages: dict[str, Count] = field(default_factory=dict[str, Count])
-    licences: dict[str, Count] = field(default_factory=dict[str, Count])
-    packages: dict[str, Count] = field(default_factory=dict[str, Count])
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[str, Count]] = {name: {} for name in _TABLES}
+        self._tables["by_kind"] = dict.fromkeys(KINDS, Count())
 
     def add(self, document: Document, package: str, size_bytes: int) -> None:
         """Count one document."""
-        self.total = self.total.plus(size_bytes)
-        for table, key in (
-            (self.kinds, document.kind),
-            (self.languages, document.language),
-            (self.licences, document.licence),
-            (self.packages, package),
-        ):
-            table[key] = table.get(key, Count()).plus(size_bytes)
+        one, keys = Count(documents=1, size_bytes=size_bytes), (document.kind, document.language, document.licence)
+        for table, key in zip(self._tables.values(), (*keys, package), strict=True):
+            table[key] = table[key] + one if key in table else one
 
     def counts(self) -> SplitCounts:
         """What was counted, the largest first."""
-        return SplitCounts(
-            total=self.total,
-            by_kind=self.kinds,
-            by_language=largest_first(self.languages),
-            by_licence=largest_first(self.licences),
-            by_package=largest_first(self.packages),
-        )
+        return _split_counts(sum(self._tables["by_kind"].values(), Count()), self._tables)
 
 
 def largest_first(table: dict[str, Count]) -> dict[str, Count]:
@@ -164,20 +141,19 @@ def merge_counts(tables: Iterable[Mapping[str, Count]]) -> dict[str, Count]:
     merged: dict[str, Count] = {}
     for table in tables:
         for name, count in table.items():
-            merged[name] = merged.get(name, Count()).plus(count.size_bytes, count.documents)
+            merged[name] = merged.get(name, Count()) + count
     return merged
 
 
 def merge_splits(parts: Sequence[SplitCounts]) -> SplitCounts:
     """The sum of what several shards hold."""
-    total = merge_counts({"": part.total} for part in parts)[""]
-    return SplitCounts(
-        total=total,
-        by_kind=merge_counts(part.by_kind for part in parts),
-        by_language=largest_first(merge_counts(part.by_language for part in parts)),
-        by_licence=largest_first(merge_counts(part.by_licence for part in parts)),
-        by_package=largest_first(merge_counts(part.by_package for part in parts)),
-    )
+    tables = {name: merge_counts(getattr(part, name) for part in parts) for name in _TABLES}
+    return _split_counts(sum((part.total for part in parts), Count()), tables)
+
+
+def _split_counts(total: Count, tables: Mapping[str, dict[str, Count]]) -> SplitCounts:
+    ordered = {name: table if name == "by_kind" else largest_first(table) for name, table in tables.items()}
+    return SplitCounts(total=total, **ordered)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -188,14 +164,12 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        text = path.read_text("utf-8")
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         mend = "build it: codecria corpus build"
         raise CodecriaError("holds no corpus (no manifest.json)", where=folder, mend=mend) from error
     except OSError as error:
         raise explain_os_error(error, path) from error
-    try:
-        manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         what = f"is damaged or of another version: {'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"

@@ -30,16 +30,15 @@ from pydantic import Field, model_validator
 
 from codecria.common.recipe import Recipe
 from codecria.corpus.components import NO_KEY, bucket_pairs
-from codecria.corpus.shingles import jaccard
-from codecria.corpus.signatures import SignatureMethod, signature_batches
+from codecria.corpus.shingles import Hashes, Integers, ShingleSets, jaccard
+from codecria.corpus.signatures import SignatureMethod, Signatures, signature_batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from codecria.corpus.shingles import Hashes, Integers, ShingleSets
-    from codecria.corpus.signatures import Signatures
 
 Sketches = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 _DEVIATIONS = 3.5
 """A candidate whose estimate lies this many standard deviations under the threshold is not worth verifying: of
@@ -60,10 +59,8 @@ class NearDuplicateRecipe(Recipe):
     @model_validator(mode="after")
     def _bands_fit(self) -> Self:
         if self.bands * self.rows > self.permutations:
-            need = self.bands * self.rows
-            raise ValueError(
-                f"{self.bands} bands of {self.rows} rows need {need} permutations, not {self.permutations}"
-            )
+            need = f"{self.bands * self.rows} permutations, not {self.permutations}"
+            raise ValueError(f"{self.bands} bands of {self.rows} rows need {need}")
         return self
 
 
@@ -95,11 +92,7 @@ def band_keys(sets: ShingleSets, recipe: NearDuplicateRecipe, seed: int = 0) -> 
 
 
 def find_near_duplicates(
-    sets: ShingleSets,
-    rank: Integers,
-    recipe: NearDuplicateRecipe,
-    seed: int = 0,
-    fixed: npt.NDArray[np.bool_] | None = None,
+    sets: ShingleSets, rank: Integers, recipe: NearDuplicateRecipe, seed: int = 0, fixed: Mask | None = None
 ) -> Duplicates:
     """Drop each document that is at least `recipe.threshold` similar to a kept one of better rank.
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from codecria.common.errors import explain_os_error
+from codecria.common.files import read_bytes
 from codecria.common.random import digest
 
 _HOST = re.compile(r"^(?:[a-z+]+://)?(?:[^/@]*@)?(?:[\w-]+\.)+[\w-]+[:/]")
@@ -33,10 +33,7 @@ class OptOut:
         """
         names: set[str] = set()
         for path in paths:
-            try:
-                text = Path(path).expanduser().read_text("utf-8", "replace")
-            except OSError as error:
-                raise explain_os_error(error, path) from error
+            text = read_bytes(Path(path).expanduser()).decode("utf-8", "replace")
             names.update(_plain(line.partition("#")[0]) for line in text.splitlines())
         return cls(frozenset(names - {""}))
 

@@ -8,31 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.ticker import StrMethodFormatter
 
 from codecria.common.files import write_atomic
 from codecria.common.pages import COLOURS, new_figure, render_page, svg_of, themed
 from codecria.corpus.inspection import dropped_samples
-from codecria.corpus.manifest import read_manifest
-from codecria.corpus.report import corpus_summary
+from codecria.corpus.manifest import Manifest, read_manifest
+from codecria.corpus.report import SECTIONS, corpus_summary
 from codecria.corpus.store import iterate_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from codecria.corpus.manifest import Manifest
 
-SECTIONS = {
-    "outcome": "What became of the files",
-    "dropped": "Why files were dropped",
-    "redacted": "What was replaced",
-    "kind": "Kinds",
-    "language": "Languages",
-    "licence": "Licences",
-    "package": "Packages",
-}
 _SHOWN_ROWS = 30
 _SHOWN_COPIES = 12
 _SHOWN_STARS = 15
@@ -142,10 +132,8 @@ def _hit(row: dict[str, Any]) -> dict[str, Any]:
     """The passage of a document that is evaluation material, marked."""
     text, start, stop = row["text"], row["start"], row["stop"]
     before = text[max(0, start - 300) : start]
-    marked = Markup("{}<mark>{}</mark>{}").format(
-        escape(before), text[start : min(stop, start + 2_000)], text[stop : stop + 200]
-    )
-    return {**row, "marked": marked}
+    passage, after = text[start : min(stop, start + 2_000)], text[stop : stop + 200]
+    return {**row, "marked": Markup("{}<mark>{}</mark>{}").format(before, passage, after)}
 
 
 def _by_reason(samples: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,20 +28,18 @@ from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_folder
 from codecria.common.random import digest, draw_uniform
 from codecria.corpus.document import KINDS, Document
-from codecria.corpus.examine import compared
+from codecria.corpus.examine import Examined, Examiner, compared
 from codecria.corpus.licence import is_permissive
-from codecria.corpus.near_duplicates import band_keys
+from codecria.corpus.near_duplicates import NearDuplicateRecipe, band_keys
 from codecria.corpus.samples import Samples
-from codecria.corpus.shingles import Hashes, Shingles, ShingleSets, shingle_hashes
+from codecria.corpus.shingles import Shingles, ShingleSets, shingle_hashes
 from codecria.corpus.sources.earlier import EarlierFile
-from codecria.corpus.sources.source import Refused, SourceFile, Unit, UnreadableError
-from codecria.corpus.store import LedgerRow, LedgerWriter, PartDocuments
+from codecria.corpus.sources.source import Refused, SourceFile, Unit, UnreadableError, reason_of
+from codecria.corpus.store import PART_SCHEMA, LedgerRow, LedgerWriter, TableWriter, document_values
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codecria.corpus.examine import Examined, Examiner
-    from codecria.corpus.near_duplicates import NearDuplicateRecipe
 
 INDEX = np.dtype(
     [
@@ -114,22 +113,9 @@ class Part:
     folder: Path
     facts: PartFacts
 
-    @property
-    def documents(self) -> Path:
-        """The Parquet file of the documents."""
-        return self.folder / "documents.parquet"
-
     def index(self) -> Index:
         """The index, [documents]."""
         return np.load(self.folder / "index.npy")
-
-    def shingles(self) -> Shingles:
-        """All shingle hashes, as a memory map."""
-        return np.load(self.folder / "shingles.npy", mmap_mode="r")
-
-    def bands(self) -> Hashes:
-        """Band keys, [bands, documents], as a memory map."""
-        return np.load(self.folder / "bands.npy", mmap_mode="r")
 
 
 @dataclass(frozen=True)
@@ -160,21 +146,18 @@ class MakePart:
         # Another version of rensa may give other signatures, whose keys would never meet.
         near = f"{self.near.model_dump_json()} {importlib.metadata.version('rensa')}"
         key = digest(FORMAT, unit.name, unit.state, identity, near, drawn, self.seed).hex()
-        facts = read_facts(folder)
+        facts = _read_facts(folder)
         if facts is None or facts.key != key:
             facts = PartFacts(key, unit.name, unit.size_bytes)
             with atomic_folder(folder) as aside:
-                writer = _PartWriter(aside, facts, self)
-                writer.write(unit, take)
+                _PartWriter(aside, facts, self).write(unit, take)
         return Part(folder, facts)
 
 
-def read_facts(folder: Path) -> PartFacts | None:
-    """The facts of a part, or None where there is none."""
-    try:
+def _read_facts(folder: Path) -> PartFacts | None:
+    with suppress(FileNotFoundError):
         return PartFacts(**json.loads((folder / "part.json").read_text()))
-    except FileNotFoundError:
-        return None
+    return None
 
 
 class _PartWriter:
@@ -182,7 +165,8 @@ class _PartWriter:
 
     def __init__(self, folder: Path, facts: PartFacts, maker: MakePart) -> None:
         self._folder, self._facts, self._maker = folder, facts, maker
-        self._documents = PartDocuments(folder / "documents.parquet")
+        # Read back in this build only: light compression.
+        self._documents = TableWriter(folder / "documents.parquet", PART_SCHEMA, "lz4")
         self._ledger = LedgerWriter(folder / "ledger.parquet")
         self._samples = Samples(maker.samples)
         self._index: list[tuple[Any, ...]] = []
@@ -207,7 +191,7 @@ class _PartWriter:
         except (UnreadableError, OSError) as error:
             # A sample reads the unit once a round, and this is one line of the ledger.
             if take.low == 0 and take.packages is None:
-                self._failed(unit, error)
+                self._drop(LedgerRow(*reason_of(error), "code", unit.name, ".", unit.size_bytes))
         self._finish()
 
     def _examine(self, file: SourceFile, draw: float) -> None:
@@ -218,10 +202,8 @@ class _PartWriter:
         except (CodecriaError, MemoryError):
             raise  # the build cannot go on
         except Exception as error:
-            row = LedgerRow(
-                "failed", f"{type(error).__name__}: {error}", "code", file.origin, file.path, file.size_bytes
-            )
-            self._drop(row)
+            said = f"{type(error).__name__}: {error}"
+            self._drop(LedgerRow("failed", said, "code", file.origin, file.path, file.size_bytes))
             return
         for examined in found:
             self._take(file, examined, draw)
@@ -260,21 +242,14 @@ class _PartWriter:
         )
         self._index.append(record)
         self._shingles.append(shingles)
-        self._documents.add(one, file.package, size_bytes)
+        self._documents.add((*document_values(one), file.package), size_bytes)
         self._facts.seen_texts += 1
         self._facts.seen_bytes += file.size_bytes
         self._facts.documents += 1
         self._facts.text_bytes += size_bytes
 
-    def _failed(self, unit: Unit, error: UnreadableError | OSError) -> None:
-        if isinstance(error, UnreadableError):
-            reason, detail = error.reason, error.detail
-        else:
-            reason, detail = "unreadable", (error.strerror or str(error)).lower()
-        self._drop(LedgerRow(reason, detail, "code", unit.name, ".", unit.size_bytes))
-
     def _drop(self, row: LedgerRow) -> None:
-        self._ledger.add(row)
+        self._ledger.add_row(row)
         self._facts.seen_texts += 1
         self._facts.seen_bytes += row.size_bytes
         count = self._facts.dropped.setdefault(row.reason, [0, 0])

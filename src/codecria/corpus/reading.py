@@ -6,7 +6,6 @@ import ast
 import codecs
 import email
 import gc
-import inspect
 import re
 import unicodedata
 import warnings
@@ -33,6 +32,7 @@ _CONTROLS_OF_TEXT = "\t\n\v\f\r\b\x1b"
 _NOT_CONTROLS = bytes(range(0x20, 256)) + _CONTROLS_OF_TEXT.encode()
 # Browsers read these labels as supersets of what they name, and so were the files written.
 _WIDER = {"iso8859-1": "cp1252", "shift_jis": "cp932", "euc_kr": "cp949", "big5": "big5hkscs", "gbk": "gb18030"}
+_Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 _TRIPLE_QUOTED = re.compile(r'"""(?:.*?)"""|\'\'\'(?:.*?)\'\'\'', re.DOTALL)
 
 
@@ -170,32 +170,20 @@ def docstrings(source: str, module: str, min_characters: int) -> str | Dropped:
     return f"{module}\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _gather(node: ast.Module | ast.ClassDef, owner: str, parts: list[str]) -> int:
+def _gather(node: _Documented, owner: str, parts: list[str]) -> int:
     """Append the documented members of a module or class in the order of the source; return their length."""
-    text = _docstring(node)
-    length = len(text)
+    # Unpaired surrogates may be written as escapes; they have no UTF-8.
+    text = (ast.get_docstring(node) or "").strip().encode("utf-8", "replace").decode()
     if text:
         parts.append(text if not owner else f"{_heading(node, owner)}\n{_indented(text)}")
-    for child in node.body:
-        if isinstance(child, ast.ClassDef):
+    length = len(text)
+    for child in node.body if isinstance(node, ast.Module | ast.ClassDef) else ():
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             length += _gather(child, f"{owner}.{child.name}".lstrip("."), parts)
-        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            text = _docstring(child)
-            if text:
-                length += len(text)
-                parts.append(f"{_heading(child, f'{owner}.{child.name}'.lstrip('.'))}\n{_indented(text)}")
     return length
 
 
-def _docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    first = node.body[0] if node.body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        # Unpaired surrogates may be written as escapes; they have no UTF-8.
-        return inspect.cleandoc(first.value.value).strip().encode("utf-8", "replace").decode()
-    return ""
-
-
-def _heading(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> str:
+def _heading(node: _Documented, name: str) -> str:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         returns = f" -> {ast.unparse(node.returns)}" if node.returns is not None else ""
         keyword = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"

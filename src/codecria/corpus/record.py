@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from codecria.corpus.manifest import Count, DuplicateCounts, Manifest, largest_first, merge_counts
@@ -41,18 +42,15 @@ def make_manifest(
     new = intake.census.parts[intake.earlier :]
     found = copies.counts
     dropped = merge_counts([count_dropped(new), {"exact-copy": found.exact_copies, "near-copy": found.near_copies}])
-    redacted: dict[str, int] = {}
-    for sort, count in (item for part in new for item in part.facts.redacted.items()):
-        redacted[sort] = redacted.get(sort, 0) + count
+    redacted = sum((Counter(part.facts.redacted) for part in new), Counter[str]())
     left = intake.census.index["size_bytes"][~intake.taken]
+    seen = [Count(documents=part.facts.seen_texts, size_bytes=part.facts.seen_bytes) for part in new]
     return Manifest(
         recipe=recipe,
         sources=sources,
         sources_digest=sources_digest,
         fingerprint=hashlib.sha256("".join(f"{one.split} {one.contents}\n" for one in shards).encode()).hexdigest(),
-        seen=Count(
-            documents=sum(part.facts.seen_texts for part in new), size_bytes=sum(part.facts.seen_bytes for part in new)
-        ),
+        seen=sum(seen, Count()),
         passed_by=sum(part.facts.passed_by for part in new),
         not_taken=Count(documents=int(left.size), size_bytes=int(left.sum(dtype="int64"))),
         splits=splits,
@@ -70,18 +68,18 @@ def make_manifest(
 
 def append_manifest(old: Manifest, new: Manifest) -> Manifest:
     """The manifest of a corpus that was added to: `new` tells of the last build, its shards and splits of all."""
-    sums = {sort: old.redacted.get(sort, 0) + new.redacted.get(sort, 0) for sort in old.redacted | new.redacted}
+    redacted = Counter(old.redacted) + Counter(new.redacted)
     return new.model_copy(
         update={
             "recipe": old.recipe,
             "appended": [*old.appended, new.recipe],
             "sources": [*old.sources, *new.sources],
             "sources_digest": hashlib.sha256(f"{old.sources_digest} {new.sources_digest}".encode()).hexdigest(),
-            "seen": old.seen.plus(new.seen.size_bytes, new.seen.documents),
+            "seen": old.seen + new.seen,
             "passed_by": old.passed_by + new.passed_by,
-            "not_taken": old.not_taken.plus(new.not_taken.size_bytes, new.not_taken.documents),
+            "not_taken": old.not_taken + new.not_taken,
             "dropped": largest_first(merge_counts([old.dropped, new.dropped])),
-            "redacted": dict(sorted(sums.items())),
+            "redacted": dict(sorted(redacted.items())),
             "duplicates": _sum_duplicates(old.duplicates, new.duplicates),
             "evaluation_tasks": old.evaluation_tasks | new.evaluation_tasks,
             "ledgers": old.ledgers | new.ledgers,
@@ -94,10 +92,7 @@ def _sum_duplicates(old: DuplicateCounts, new: DuplicateCounts) -> DuplicateCoun
     sums: dict[str, Any] = {}
     for name in DuplicateCounts.model_fields:
         first, second = getattr(old, name), getattr(new, name)
-        if isinstance(first, Count):
-            sums[name] = first.plus(second.size_bytes, second.documents)
-        else:
-            sums[name] = max(first, second) if name.startswith("largest") else first + second
+        sums[name] = max(first, second) if name.startswith("largest") else first + second
     return DuplicateCounts(**sums)
 
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from codecria.corpus.manifest import Count, Manifest, largest_first, merge_counts
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 Section = Literal["outcome", "dropped", "redacted", "kind", "language", "licence", "package"]
+SECTIONS: dict[Section, str] = {
+    "outcome": "What became of the files",
+    "dropped": "Why files were dropped",
+    "redacted": "What was replaced",
+    "kind": "Kinds",
+    "language": "Languages",
+    "licence": "Licences",
+    "package": "Packages",
+}
+"""What a page calls them, in its order."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +48,14 @@ def corpus_summary(manifest: Manifest, most_rows: int = 12) -> list[SummaryRow]:
     outcome: dict[str, Count] = {
         "train": manifest.splits["train"].total,
         "held out": manifest.splits["held_out"].total,
-        "dropped": _sum(manifest.dropped.values()),
+        "dropped": sum(manifest.dropped.values(), Count()),
         "not taken": manifest.not_taken,
     }
-    rows = _rows("outcome", outcome, most_rows)
-    rows += _rows("dropped", manifest.dropped, most_rows)
-    rows += _rows("redacted", {sort: Count(documents=count) for sort, count in manifest.redacted.items()}, most_rows)
-    splits = manifest.splits.values()
-    rows += _rows("kind", merge_counts(split.by_kind for split in splits), most_rows)
-    rows += _rows("language", merge_counts(split.by_language for split in splits), most_rows)
-    rows += _rows("licence", merge_counts(split.by_licence for split in splits), most_rows)
-    rows += _rows("package", merge_counts(split.by_package for split in splits), most_rows)
-    return rows
+    redacted = {sort: Count(documents=count) for sort, count in manifest.redacted.items()}
+    tables = {"outcome": outcome, "dropped": manifest.dropped, "redacted": redacted}
+    for section in list(SECTIONS)[len(tables) :]:
+        tables[section] = merge_counts(getattr(split, f"by_{section}") for split in manifest.splits.values())
+    return [row for section in SECTIONS for row in _rows(section, tables[section], most_rows)]
 
 
 def _rows(section: Section, counts: dict[str, Count], most_rows: int) -> list[SummaryRow]:
@@ -63,7 +66,7 @@ def _rows(section: Section, counts: dict[str, Count], most_rows: int) -> list[Su
     names = list(filled)
     if len(names) > most_rows:
         small = names[most_rows - 1 :]
-        others = _sum(filled[name] for name in small)
+        others = sum((filled[name] for name in small), Count())
         filled = {name: filled[name] for name in names[: most_rows - 1]} | {f"others ({len(small)})": others}
     # Replacements have no size: their shares are of their number.
     weights = {name: count.size_bytes if section != "redacted" else count.documents for name, count in filled.items()}
@@ -72,7 +75,3 @@ def _rows(section: Section, counts: dict[str, Count], most_rows: int) -> list[Su
         SummaryRow(section, name, count.documents, count.size_bytes, weights[name] / total)
         for name, count in filled.items()
     ]
-
-
-def _sum(counts: Iterable[Count]) -> Count:
-    return merge_counts({"": count} for count in counts).get("", Count())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from codecria.corpus.document import Document, content_hash
 from codecria.corpus.languages import PROSE_LANGUAGES
+from codecria.corpus.licence import all_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -273,8 +274,7 @@ def _joined(parts: list[tuple[Document, str]]) -> Document:
     languages: Counter[str] = Counter()
     for document, part in parts:
         languages[document.language] += len(part)
-    licences = dict.fromkeys(document.licence for document, _ in parts)
-    licence = " AND ".join(f"({each})" if " OR " in each and len(licences) > 1 else each for each in licences)
+    licence = all_of(dict.fromkeys(document.licence for document, _ in parts))
     path = parts[0][0].path + (f" + {len(parts) - 1} files" if len(parts) > 1 else "")
     language = languages.most_common(1)[0][0]
     return replace(

@@ -66,10 +66,8 @@ def _in_processes(function: Callable[[T], R], items: Iterable[T], workers: int) 
         try:
             yield from _first_come(items, lambda item: pool.submit(_run, item), lambda task: task.result(), workers)
         except BrokenProcessPool as error:
-            raise CodecriaError(
-                "a worker process was killed",
-                mend="it may have had too little memory: use fewer workers; run again, and it goes on from here",
-            ) from error
+            mend = "it may have had too little memory: use fewer workers; run again, and it goes on from here"
+            raise CodecriaError("a worker process was killed", mend=mend) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -113,10 +111,8 @@ def _on_ray(function: Callable[[T], R], items: Iterable[T], recipe: RunnerRecipe
         import ray
         from ray.exceptions import WorkerCrashedError
     except ImportError as error:
-        mend = "pip install 'codecria[cluster]'"
-        raise CodecriaError(
-            "the recipe asks for Ray, which is not installed", where="runner.type", mend=mend
-        ) from error
+        what, mend = "the recipe asks for Ray, which is not installed", "pip install 'codecria[cluster]'"
+        raise CodecriaError(what, where="runner.type", mend=mend) from error
     if not ray.is_initialized():
         cores = recipe.workers if recipe.address is None else None
         ray.init(address=recipe.address, num_cpus=cores, include_dashboard=False, log_to_driver=False)
@@ -127,10 +123,8 @@ def _on_ray(function: Callable[[T], R], items: Iterable[T], recipe: RunnerRecipe
         get: Any = ray.get
         yield from _first_come(items, lambda item: task.remote(shared, item), get, workers)
     except WorkerCrashedError as error:
-        raise CodecriaError(
-            f"a task lost its worker {_TRIES_ON_RAY} times",
-            mend="it may need more memory: give each worker more, or fewer workers a machine; a second run goes on",
-        ) from error
+        mend = "it may need more memory: give each worker more, or fewer workers a machine; a second run goes on"
+        raise CodecriaError(f"a task lost its worker {_TRIES_ON_RAY} times", mend=mend) from error
 
 
 def _call(function: Callable[[Any], Any], item: Any) -> Any:

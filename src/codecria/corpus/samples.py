@@ -18,15 +18,9 @@ _SCHEMA = pa.schema(
     [
         pa.field("reason", pa.string(), nullable=False),
         pa.field("draw", pa.float64(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("origin", pa.string(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("other_origin", pa.string()),
-        pa.field("other_path", pa.string()),
-        pa.field("other_text", pa.string()),
-        pa.field("start", pa.int64()),
-        pa.field("stop", pa.int64()),
+        *(pa.field(name, pa.string(), nullable=False) for name in ("detail", "origin", "path", "text")),
+        *(pa.field(f"other_{name}", pa.string()) for name in ("origin", "path", "text")),
+        *(pa.field(name, pa.int64()) for name in ("start", "stop")),
     ]
 )
 _MOST_CHARACTERS = 20_000

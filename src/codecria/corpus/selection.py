@@ -12,12 +12,11 @@ from pydantic import Field
 from codecria.common.random import draw_bits
 from codecria.common.recipe import Recipe
 from codecria.corpus.document import KINDS, Kind
-from codecria.corpus.parts import INDEX
+from codecria.corpus.parts import INDEX, Index, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence, Set
 
-    from codecria.corpus.parts import Index, Part
 
 HeldOutUnit = Literal["package", "file", "none"]
 Mask = npt.NDArray[np.bool_]
@@ -57,10 +56,12 @@ class Census:
     def __len__(self) -> int:
         return self.index.size
 
-    def part_of(self, document: int) -> tuple[int, int]:
-        """Number of the part a document lies in, and its row there."""
-        part = int(np.searchsorted(self.starts, document, side="right")) - 1
-        return part, document - int(self.starts[part])
+    def by_part(self, documents: Integers) -> Iterator[tuple[Part, Integers, Integers]]:
+        """Each part that holds some of these documents (in rising order), with those, and with their rows there."""
+        bounds = np.searchsorted(documents, self.starts)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            chosen = documents[bounds[number] : bounds[number + 1]]
+            yield self.parts[number], chosen, chosen - self.starts[number]
 
 
 def take_census(parts: Sequence[Part], earlier: int) -> Census:
@@ -100,11 +101,7 @@ class HeldOut:
 
 
 def choose_held_out(
-    census: Census,
-    recipe: HeldOutRecipe,
-    seed: int,
-    kept_out: frozenset[str] = frozenset(),
-    trained: frozenset[str] = frozenset(),
+    census: Census, recipe: HeldOutRecipe, seed: int, kept_out: Set[str] = frozenset(), trained: Set[str] = frozenset()
 ) -> HeldOut:
     """Draw the packages to hold out: those with the smallest keyed draws among packages that hold code.
 
@@ -126,15 +123,9 @@ def choose_held_out(
         count = recipe.packages
     limit = recipe.max_package_share * sizes.sum()
     named = frozenset(recipe.names) | kept_out
-    eligible = sorted(
-        (
-            census.packages[number]
-            for number in holding
-            if sizes[number] <= limit and census.packages[number] not in trained
-        ),
-        key=lambda name: (draw_bits("held-out package", seed, name), name),
-    )
-    packages = named | frozenset([name for name in eligible if name not in named][:count])
+    eligible = [census.packages[number] for number in holding if sizes[number] <= limit]
+    drawn = sorted(set(eligible) - trained - named, key=lambda name: (draw_bits("held-out package", seed, name), name))
+    packages = named | frozenset(drawn[:count])
     if packages:
         return HeldOut("package", packages, recipe.share)
     return HeldOut("file" if count and recipe.share else "none", packages, recipe.share)

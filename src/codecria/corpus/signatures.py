@@ -29,20 +29,12 @@ _BATCH_HASHES = 1 << 16
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
-def signatures(
-    sets: ShingleSets, permutations: int = 256, seed: int = 0, method: SignatureMethod = "rensa"
-) -> Signatures:
-    """Signatures [documents, permutations] of all sets; an empty set's has no meaning."""
-    batches = [table for _, table in signature_batches(sets, permutations, seed, method)]
-    return np.concatenate([np.empty((0, permutations), dtype=np.uint32), *batches])
-
-
 def signature_batches(
     sets: ShingleSets, permutations: int, seed: int, method: SignatureMethod
 ) -> Iterator[tuple[int, Signatures]]:
-    """The same in parts of at most 256 documents, each with the number of its first document.
+    """Signatures [documents, permutations] in parts of at most 256 documents, each with the number of its first.
 
-    The hashes are read part by part, so they may be a memory map.
+    An empty set's has no meaning. The hashes are read part by part, so they may be a memory map.
     """
     sign = _rensa if method == "rensa" else _numpy
     for first, last in _batches(sets.offsets):

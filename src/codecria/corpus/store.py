@@ -31,25 +31,21 @@ if TYPE_CHECKING:
 DOCUMENT_FIELDS = tuple(field.name for field in fields(Document))
 DOCUMENT_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in DOCUMENT_FIELDS])
 PART_SCHEMA = DOCUMENT_SCHEMA.append(pa.field("package", pa.string(), nullable=False))
+_COPY_FIELDS = [("kept_origin", pa.string()), ("kept_path", pa.string()), ("similarity", pa.float32())]
 LEDGER_SCHEMA = pa.schema(
     [
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("origin", pa.string(), nullable=False),
-        pa.field("path", pa.string(), nullable=False),
+        *(pa.field(name, pa.string(), nullable=False) for name in ("reason", "detail", "kind", "origin", "path")),
         pa.field("size_bytes", pa.int64(), nullable=False),
-        pa.field("kept_origin", pa.string()),
-        pa.field("kept_path", pa.string()),
-        pa.field("similarity", pa.float32()),
+        *(pa.field(name, kind) for name, kind in _COPY_FIELDS),
     ]
 )
 
 _ROW_GROUP_BYTES = 8_000_000
 _READ_ROWS = 256
+_AGAIN = "build the corpus again"
 
 
-class _TableWriter:
+class TableWriter:
     """Rows into one Parquet file, a row group at a time."""
 
     def __init__(self, path: Path, schema: Any, compression: str = "zstd") -> None:
@@ -59,6 +55,7 @@ class _TableWriter:
         self._held_bytes = 0
 
     def add(self, row: tuple[Any, ...], size_bytes: int) -> None:
+        """Append a row, which takes `size_bytes` bytes, about."""
         self._rows.append(row)
         self._held_bytes += size_bytes
         if self._held_bytes >= _ROW_GROUP_BYTES:
@@ -73,22 +70,8 @@ class _TableWriter:
         self._held_bytes = 0
 
     def close(self) -> None:
-        self._flush()
-        self._writer.close()
-
-
-class PartDocuments:
-    """Accepted documents of one unit, between the stages: light compression, and the package beside them."""
-
-    def __init__(self, path: Path) -> None:
-        self._writer = _TableWriter(path, PART_SCHEMA, "lz4")
-
-    def add(self, document: Document, package: str, size_bytes: int) -> None:
-        """Append a document."""
-        self._writer.add((*_values(document), package), size_bytes)
-
-    def close(self) -> None:
         """Finish the file."""
+        self._flush()
         self._writer.close()
 
 
@@ -97,13 +80,13 @@ class ShardWriter:
 
     def __init__(self, aside: Path) -> None:
         self._aside = aside
-        self._writer = _TableWriter(aside, DOCUMENT_SCHEMA)
+        self._writer = TableWriter(aside, DOCUMENT_SCHEMA)
         self._documents = self._text_bytes = 0
         self._hashes = hashlib.sha256()
 
     def add(self, document: Document, size_bytes: int) -> None:
         """Append a document whose text has `size_bytes` bytes."""
-        self._writer.add(_values(document), size_bytes)
+        self._writer.add(document_values(document), size_bytes)
         self._documents += 1
         self._text_bytes += size_bytes
         self._hashes.update(f"{document.content_hash}\n".encode())
@@ -140,22 +123,19 @@ class LedgerRow(NamedTuple):
     similarity: float | None = None
 
 
-class LedgerWriter:
+class LedgerWriter(TableWriter):
     """The ledger: a row for each file that was examined and is not in the corpus."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = _TableWriter(path, LEDGER_SCHEMA)
+        super().__init__(path, LEDGER_SCHEMA)
 
-    def add(self, row: LedgerRow) -> None:
+    def add_row(self, row: LedgerRow) -> None:
         """Record a dropped file."""
-        self._writer.add(row, 200 + len(row.path))
-
-    def close(self) -> None:
-        """Finish the file."""
-        self._writer.close()
+        self.add(row, 200 + len(row.path))
 
 
-def _values(document: Document) -> tuple[str, ...]:
+def document_values(document: Document) -> tuple[str, ...]:
+    """A document as a row of `DOCUMENT_SCHEMA`."""
     return tuple(getattr(document, name) for name in DOCUMENT_FIELDS)
 
 
@@ -187,12 +167,7 @@ def iterate_documents(
 
 def verify_shard(folder: Path, shard: Shard) -> None:
     """Raise CodecriaError unless the shard is there and has the bytes the manifest names."""
-    path = folder / shard.name
-    _require(path)
-    if sha256_of_file(path) != shard.sha256:
-        size = path.stat().st_size
-        what = f"is damaged: its SHA-256 is not the manifest's ({size:,} bytes; {shard.file_bytes:,} were written)"
-        raise CodecriaError(what, where=path, mend="build the corpus again")
+    _verify(folder / shard.name, shard.sha256, shard.file_bytes)
 
 
 def verify_corpus(folder: Path) -> Manifest:
@@ -205,10 +180,7 @@ def verify_corpus(folder: Path) -> Manifest:
     for shard in manifest.shards:
         verify_shard(folder, shard)
     for name, sha256 in (manifest.ledgers | manifest.samples).items():
-        _require(folder / name)
-        if sha256_of_file(folder / name) != sha256:
-            what = "is damaged: its SHA-256 is not the manifest's"
-            raise CodecriaError(what, where=folder / name, mend="build the corpus again")
+        _verify(folder / name, sha256)
     return manifest
 
 
@@ -218,9 +190,17 @@ def iterate_ledger(folder: Path) -> Iterator[dict[str, Any]]:
         yield from read_rows(folder / name, tuple(LEDGER_SCHEMA.names))
 
 
+def _verify(path: Path, sha256: str, file_bytes: int | None = None) -> None:
+    _require(path)
+    if sha256_of_file(path) != sha256:
+        sizes = f" ({path.stat().st_size:,} bytes; {file_bytes:,} were written)" if file_bytes is not None else ""
+        what = f"is damaged: its SHA-256 is not the manifest's{sizes}"
+        raise CodecriaError(what, where=path, mend=_AGAIN)
+
+
 def _require(path: Path) -> None:
     if not path.is_file():
-        raise CodecriaError("is missing: the manifest names it", where=path, mend="build the corpus again")
+        raise CodecriaError("is missing: the manifest names it", where=path, mend=_AGAIN)
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -235,6 +215,4 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(batch_size=_READ_ROWS, columns=list(columns), use_threads=False):
                 yield from batch.to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise CodecriaError(
-            "is damaged: it cannot be read as Parquet", where=path, mend="build the corpus again"
-        ) from error
+        raise CodecriaError("is damaged: it cannot be read as Parquet", where=path, mend=_AGAIN) from error

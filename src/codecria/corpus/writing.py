@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from codecria.corpus.recipe import CorpusRecipe
     from codecria.corpus.selection import Census, Integers, Mask
 
-_FIELDS = (*DOCUMENT_FIELDS, "package")
-
 
 @dataclass(frozen=True)
 class ShardPlan:
@@ -35,14 +34,6 @@ class ShardPlan:
     name: str
     split: Split
     rows: list[tuple[str, Integers]]
-
-
-@dataclass
-class _Cut:
-    """The shard being planned."""
-
-    rows: list[tuple[str, list[int]]] = field(default_factory=list[tuple[str, list[int]]])
-    size_bytes: int = 0
 
 
 def plan_shards(census: Census, kept: Mask, split: Split, first: int, recipe: CorpusRecipe) -> list[ShardPlan]:
@@ -57,35 +48,22 @@ def plan_shards(census: Census, kept: Mask, split: Split, first: int, recipe: Co
         first: number of the first shard; those before it are there already.
         recipe: the sizes.
     """
+    documents = np.flatnonzero(kept)
+    cuts: list[int] = []
+    place = held_bytes = 0
+    for _, chosen, _ in census.by_part(documents):
+        sizes, packages = (census.index[field][chosen].tolist() for field in ("size_bytes", "package"))
+        last = None
+        for size, package in zip(sizes, packages, strict=True):
+            if held_bytes >= recipe.shard_bytes and (recipe.order == "source" or package != last):
+                cuts.append(place)
+                held_bytes = 0
+            held_bytes += size
+            place, last = place + 1, package
     plans: list[ShardPlan] = []
-    cut = _Cut()
-
-    def finish() -> None:
-        if cut.rows:
-            rows = [(folder, np.array(numbers, dtype=np.int64)) for folder, numbers in cut.rows]
-            plans.append(ShardPlan(f"{split}-{first + len(plans):05d}.parquet", split, rows))
-        cut.rows, cut.size_bytes = [], 0
-
-    for number, part in enumerate(census.parts):
-        start, stop = int(census.starts[number]), int(census.starts[number + 1])
-        places = np.flatnonzero(kept[start:stop])
-        if not places.size:
-            continue
-        sizes = census.index["size_bytes"][start:stop][places].tolist()
-        packages = census.index["package"][start:stop][places].tolist()
-        last, rows = None, None
-        for row, size, package in zip(places.tolist(), sizes, packages, strict=True):
-            whole = recipe.order == "source" or package != last
-            if cut.size_bytes >= recipe.shard_bytes and whole:
-                finish()
-                rows = None
-            if rows is None:
-                rows = list[int]()
-                cut.rows.append((str(part.folder), rows))
-            rows.append(row)
-            cut.size_bytes += size
-            last = package
-    finish()
+    for number, shard in enumerate(np.split(documents, cuts) if documents.size else (), start=first):
+        rows = [(str(part.folder), rows) for part, _, rows in census.by_part(shard)]
+        plans.append(ShardPlan(f"{split}-{number:05d}.parquet", split, rows))
     return plans
 
 
@@ -128,49 +106,46 @@ class WriteShard:
         note.unlink(missing_ok=True)  # it would vouch for what another recipe is about to write
         tally = Tally()
         writer = ShardWriter(self.notes / f"{plan.name}.{os.getpid()}.part")
-        for document, package in self._documents(plan):
+        for package, document in self._documents(plan):
             writer.add(document, document.size_bytes)
             tally.add(document, package, document.size_bytes)
         written = Written(key=key, shard=writer.finish(path, plan.split), counts=tally.counts())
         write_atomic(note, written.model_dump_json())
         return written
 
-    def _documents(self, plan: ShardPlan) -> Iterator[tuple[Document, str]]:
-        for folder, rows in plan.rows:
-            documents = read_documents(Path(folder), rows)
+    def _documents(self, plan: ShardPlan) -> Iterator[tuple[str, Document]]:
+        """Documents, each after the package it is of."""
+        for folder, numbers in plan.rows:
+            rows = _rows_of(Path(folder), numbers, (*DOCUMENT_FIELDS, "package"))
+            documents = ((row.pop("package"), Document(**row)) for row in rows)
             yield from self._in_repository_order(documents) if self.repository_order else documents
 
-    def _in_repository_order(self, documents: Iterable[tuple[Document, str]]) -> Iterator[tuple[Document, str]]:
-        waiting: list[Document] = []
-        package = ""
-        for document, owner in documents:
-            if waiting and owner != package:
-                yield from ((one, package) for one in self._ordered(waiting))
-                waiting = []
-            package = owner
-            waiting.append(document)
-        yield from ((one, package) for one in self._ordered(waiting))
+    def _in_repository_order(self, documents: Iterable[tuple[str, Document]]) -> Iterator[tuple[str, Document]]:
+        for package, group in groupby(documents, lambda pair: pair[0]):
+            yield from ((package, one) for one in self._ordered([document for _, document in group]))
 
     def _ordered(self, documents: list[Document]) -> Iterator[Document]:
         files = [RepositoryFile(one.path, one.language, one.text) for one in documents]
         ordered = [documents[place] for place in dependency_order(files)]
-        if self.join_characters is None:
-            yield from ordered
-            return
-        yield from join_repository(ordered, self.join_characters)
+        yield from ordered if self.join_characters is None else join_repository(ordered, self.join_characters)
 
 
-def read_documents(part: Path, rows: Integers) -> Iterator[tuple[Document, str]]:
-    """Some documents of a part with their packages, in order."""
+def _rows_of(part: Path, rows: Integers, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Some documents of a part as mappings, in order."""
     wanted = iter(rows.tolist())
     following = next(wanted, -1)
-    for number, row in enumerate(read_rows(part / "documents.parquet", _FIELDS)):
+    for number, row in enumerate(read_rows(part / "documents.parquet", columns)):
         if number == following:
-            package = row.pop("package")
-            yield Document(**row), package
+            yield row
             following = next(wanted, -1)
         if following < 0:
             return
+
+
+def _read(census: Census, documents: Integers, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Some documents by their numbers, which rise."""
+    for part, chosen, rows in census.by_part(documents):
+        yield from zip(chosen.tolist(), _rows_of(part.folder, rows, columns), strict=True)
 
 
 def write_ledger(census: Census, copies: Copies, path: Path, samples_path: Path, most_samples: int) -> None:
@@ -178,78 +153,29 @@ def write_ledger(census: Census, copies: Copies, path: Path, samples_path: Path,
     ledger, samples = LedgerWriter(path), Samples(most_samples)
     for part in census.parts:
         for row in read_rows(part.folder / "ledger.parquet", LedgerRow._fields):
-            ledger.add(LedgerRow(**row))
+            ledger.add_row(LedgerRow(**row))
         samples.merge(read_samples(part.folder / SAMPLES))
-    kept = _places(census, np.unique(copies.kept_for[copies.kept_for >= 0]))
-    for number, part in enumerate(census.parts):
-        start, stop = int(census.starts[number]), int(census.starts[number + 1])
-        rows = np.flatnonzero(copies.kept_for[start:stop] >= 0)
-        for row, one in zip(rows.tolist(), _rows_of(part.folder, rows), strict=True):
-            document = start + row
-            origin, name = kept[int(copies.kept_for[document])]
-            similarity = float(copies.similarity[document])
-            exact = bool((census.index["hash"][document] == census.index["hash"][copies.kept_for[document]]).all())
-            reason, like = ("exact-copy", "") if exact else ("near-copy", f", {similarity:.2f} similar")
-            size = int(census.index["size_bytes"][document])
-            ledger.add(
-                LedgerRow(
-                    reason,
-                    f"of {origin}: {name}{like}",
-                    one["kind"],
-                    one["origin"],
-                    one["path"],
-                    size,
-                    origin,
-                    name,
-                    similarity,
-                )
-            )
+    dropped = np.flatnonzero(copies.kept_for >= 0)
+    kept = dict(_read(census, np.unique(copies.kept_for[dropped]), ("origin", "path")))
+    for document, one in _read(census, dropped, ("kind", "origin", "path")):
+        original, similarity = int(copies.kept_for[document]), float(copies.similarity[document])
+        origin, name = kept[original]["origin"], kept[original]["path"]
+        exact = bool((census.index["hash"][document] == census.index["hash"][original]).all())
+        reason, like = ("exact-copy", "") if exact else ("near-copy", f", {similarity:.2f} similar")
+        place = (one["kind"], one["origin"], one["path"], int(census.index["size_bytes"][document]))
+        ledger.add_row(LedgerRow(reason, f"of {origin}: {name}{like}", *place, origin, name, similarity))
     ledger.close()
     _sample_copies(census, copies, samples, most_samples)
     samples.write(samples_path)
-
-
-def _places(census: Census, documents: Integers) -> dict[int, tuple[str, str]]:
-    """Origin and path of some documents."""
-    places: dict[int, tuple[str, str]] = {}
-    numbers = np.searchsorted(census.starts, documents, side="right") - 1
-    for number in np.unique(numbers).tolist():
-        start = int(census.starts[number])
-        chosen = documents[numbers == number]
-        for document, row in zip(chosen.tolist(), _rows_of(census.parts[number].folder, chosen - start), strict=True):
-            places[document] = row["origin"], row["path"]
-    return places
-
-
-def _rows_of(part: Path, rows: Integers) -> Iterator[dict[str, Any]]:
-    if not rows.size:
-        return
-    wanted = set(rows.tolist())
-    for number, row in enumerate(read_rows(part / "documents.parquet", ("kind", "origin", "path"))):
-        if number in wanted:
-            yield row
 
 
 def _sample_copies(census: Census, copies: Copies, samples: Samples, most: int) -> None:
     """Near copies beside what was kept for them: those with the smallest draws."""
     near = np.flatnonzero((copies.kept_for >= 0) & (copies.similarity < 1))
     chosen = np.sort(near[np.argsort(census.index["draw"][near], kind="stable")[:most]])
-    texts = _texts(census, np.union1d(chosen, copies.kept_for[chosen]))
+    found = dict(_read(census, np.union1d(chosen, copies.kept_for[chosen]), ("origin", "path", "text")))
     for document in chosen.tolist():
-        one, kept = texts[document], texts[int(copies.kept_for[document])]
-        similarity = float(copies.similarity[document])
-        row = {"reason": "near-copy", "detail": f"{similarity:.2f} similar", "origin": one.origin, "path": one.path}
-        row |= {"text": one.text, "start": None, "stop": None}
-        row |= {"other_origin": kept.origin, "other_path": kept.path, "other_text": kept.text}
+        other = {f"other_{name}": value for name, value in found[int(copies.kept_for[document])].items()}
+        detail = f"{float(copies.similarity[document]):.2f} similar"
+        row = {"reason": "near-copy", "detail": detail, **found[document], "start": None, "stop": None, **other}
         samples.offer_copy(float(census.index["draw"][document]), row)
-
-
-def _texts(census: Census, documents: Integers) -> dict[int, Document]:
-    texts: dict[int, Document] = {}
-    numbers = np.searchsorted(census.starts, documents, side="right") - 1
-    for number in np.unique(numbers).tolist():
-        start = int(census.starts[number])
-        chosen = documents[numbers == number]
-        found = read_documents(census.parts[number].folder, chosen - start)
-        texts |= {document: one for document, (one, _) in zip(chosen.tolist(), found, strict=True)}
-    return texts

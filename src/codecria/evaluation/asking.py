@@ -14,11 +14,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_args
 
 from codecria.evaluation.scoring import Continuation
-from codecria.infill.layout import Split, common_length, infill_example, infill_prompt
+from codecria.infill.layout import Sentinels, Split, common_length, infill_example, infill_prompt
 
 if TYPE_CHECKING:
     from codecria.evaluation.tasks.lines import Line
-    from codecria.infill.layout import Sentinels
     from codecria.tokenizer.tokenizer import Tokenizer
 
 Method = Literal["psm", "spm", "left_to_right"]
@@ -34,13 +33,11 @@ class Asking:
 
     def reason_against(self, method: Method) -> str:
         """Why this model cannot be asked so; "" when it can."""
-        if method == "left_to_right":
+        if method == "left_to_right" or (self.sentinels and method in self.sentinels.orders):
             return ""
         if self.sentinels is None:
             return "the model has no infill markers"
-        if method not in self.sentinels.orders:
-            return f"the {self.sentinels.family} layout has no {method.upper()} order"
-        return ""
+        return f"the {self.sentinels.family} layout has no {method.upper()} order"
 
     def prompt(self, line: Line, method: Method) -> list[int]:
         """Ids after which the middle is written. `reason_against` must be empty."""
@@ -57,10 +54,8 @@ class Asking:
             end_among = list(self.tokenizer.ids_beginning(b"\n"))
         else:
             assert self.sentinels is not None
-            example = infill_example(
-                self.tokenizer, self.sentinels, Split(line.prefix, line.middle, line.suffix), method
-            )
-            ids = example.ids[:-1]
+            split = Split(line.prefix, line.middle, line.suffix)
+            ids = infill_example(self.tokenizer, self.sentinels, split, method).ids[:-1]
             end_among = list(self.sentinels.end)
         shared = common_length(prompt, ids)
         healed = b"".join(map(self.tokenizer.token_bytes, prompt[shared:]))

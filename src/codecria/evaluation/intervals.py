@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from codecria.common.errors import CodecriaError
-from codecria.common.random import generator
+from codecria.common.random import Key, generator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from codecria.common.random import Key
 
 RESAMPLES = 2000
 LEVEL = 0.95

@@ -6,14 +6,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from codecria.common.errors import CodecriaError
-from codecria.sandbox.runner import open_sandbox
+from codecria.sandbox.runner import Sandbox, open_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
     from codecria.sandbox.limits import Limits
-    from codecria.sandbox.runner import Sandbox
     from codecria.sandbox.verdict import Program, Verdict
 
 

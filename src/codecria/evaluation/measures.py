@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from codecria.common.errors import CodecriaError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHOWN_CHANGE = 5e-4
 """The smallest difference the report shows as one: half of the last of three digits after the point."""
@@ -47,56 +50,37 @@ class Measure:
         return f"{sign}{100 * abs(value):.1f}" if self.unit == "%" else f"{sign}{abs(value):.3f}"
 
 
-_LISTED = (
-    Measure("exact_match", "exact match", "%", "higher", "Output equal to the true middle, trailing blanks aside."),
-    Measure(
-        "exact_match_first_line",
-        "exact match, first line",
-        "%",
-        "higher",
-        "The same for the output's first line alone: what harnesses report that cut a single-line middle there.",
-    ),
-    Measure(
-        "edit_similarity",
-        "edit similarity",
-        "%",
-        "higher",
-        "1 − Levenshtein distance / length of the longer text, in characters.",
-    ),
-    Measure(
-        "ended",
-        "ended by itself",
-        "%",
-        "higher",
-        "Generation met its end before the limit of tokens: an end id in infilling, a line end left to right.",
-    ),
-    Measure("passed", "tests passed", "%", "higher", "The program with the output in its place passes its tests."),
-    Measure(
-        "bits_per_character",
-        "bits per character, middle",
-        "bits",
-        "lower",
-        "−log2 p(true middle) / its characters, the end not counted.",
-    ),
-    Measure(
-        "bits_per_character_with_end",
-        "bits per character, middle and end",
-        "bits",
-        "lower",
-        "−log2 p(true middle and its end) / the middle's characters; the end is the end id in infilling, "
-        "the line end left to right.",
-    ),
-    Measure("bits_per_byte", "bits per byte", "bits", "lower", "−log2 p(text) / its bytes in UTF-8."),
-    Measure(
-        "perplexity",
-        "perplexity per token",
-        "",
-        "lower",
-        "exp of the mean −ln p a token; comparable between models of the same vocabulary only.",
-        exponential=True,
-    ),
-)
-_BY_NAME = {measure.name: measure for measure in _LISTED}
+_TABLE = """
+exact_match | exact match | % | higher
+Output equal to the true middle, trailing blanks aside.
+exact_match_first_line | exact match, first line | % | higher
+The same for the output's first line alone: what harnesses report that cut a single-line middle there.
+edit_similarity | edit similarity | % | higher
+1 − Levenshtein distance / length of the longer text, in characters.
+ended | ended by itself | % | higher
+Generation met its end before the limit of tokens: an end id in infilling, a line end left to right.
+passed | tests passed | % | higher
+The program with the output in its place passes its tests.
+bits_per_character | bits per character, middle | bits | lower
+−log2 p(true middle) / its characters, the end not counted.
+bits_per_character_with_end | bits per character, middle and end | bits | lower
+−log2 p(true middle and its end) / the middle's characters; the end is the end id in infilling, the line end left to \
+right.
+bits_per_byte | bits per byte | bits | lower
+−log2 p(text) / its bytes in UTF-8.
+perplexity | perplexity per token | | lower
+exp of the mean −ln p a token; comparable between models of the same vocabulary only.
+"""
+
+
+def _read_table() -> Iterator[Measure]:
+    rows = iter(_TABLE.strip().split("\n"))
+    for row, explanation in zip(rows, rows, strict=True):
+        name, title, unit, better = (cell.strip() for cell in row.split("|"))
+        yield Measure(name, title, cast("Any", unit), cast("Any", better), explanation, name == "perplexity")
+
+
+_BY_NAME = {measure.name: measure for measure in _read_table()}
 
 
 def find_measure(name: str) -> Measure:

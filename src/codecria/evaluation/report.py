@@ -9,13 +9,13 @@ from markupsafe import Markup
 
 from codecria.common.files import write_atomic
 from codecria.common.pages import render_page
+from codecria.corpus.report import SECTIONS, SummaryRow
 from codecria.evaluation.plots import loss_curve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from codecria.corpus.report import SummaryRow
     from codecria.evaluation.comparison import Table
 
 _TASKS = {
@@ -25,14 +25,6 @@ _TASKS = {
     "perplexity/code": "Held-out code",
     "perplexity/code-related": "Held-out text about code",
     "perplexity/natural": "Held-out text",
-}
-_SECTIONS = {
-    "outcome": "What became of the files",
-    "dropped": "Why files were dropped",
-    "kind": "Kinds",
-    "language": "Languages",
-    "licence": "Licences",
-    "package": "Packages",
 }
 _METHODS = {
     "psm": "infilling, prefix first",
@@ -89,30 +81,18 @@ def render_report(report: Report) -> str:
         "report_page.html",
         report=report,
         measures=list(measures.values()),
-        task_name=_task_name,
-        method_name=_method_name,
+        task_name=lambda task: _TASKS.get(task, task),
+        method_name=lambda method: _METHODS.get(method, method),
         curve=Markup(loss_curve(report.loss, 11.0)),
         narrow_curve=Markup(loss_curve(report.loss, 5.0)),
         corpus=_by_section(report.corpus),
-        section_name=_section_name,
+        section_name=SECTIONS.__getitem__,
     )
 
 
 def write_report(path: Path, report: Report) -> None:
     """Write the page to a file, atomically."""
     write_atomic(path, render_report(report))
-
-
-def _task_name(task: str) -> str:
-    return _TASKS.get(task, task)
-
-
-def _method_name(method: str) -> str:
-    return _METHODS.get(method, method)
-
-
-def _section_name(section: str) -> str:
-    return _SECTIONS.get(section, section)
 
 
 def _by_section(rows: Sequence[SummaryRow]) -> list[tuple[str, list[SummaryRow]]]:

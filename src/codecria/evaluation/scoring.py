@@ -80,11 +80,8 @@ def _check(model: Transformer, each: Continuation) -> None:
         raise CodecriaError("a text is scored after at least one token, and has at least one", where="scoring")
     tokens = len(each.read)
     if tokens > model.config.max_positions:
-        raise CodecriaError(
-            f"{tokens} tokens to score, the model has {model.config.max_positions} positions",
-            where="scoring",
-            mend="shorten the context",
-        )
+        what = f"{tokens} tokens to score, the model has {model.config.max_positions} positions"
+        raise CodecriaError(what, where="scoring", mend="shorten the context")
 
 
 def _rows(lengths: Sequence[int], row_tokens: int) -> list[slice]:

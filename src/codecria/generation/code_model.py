@@ -20,12 +20,25 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 from codecria.checkpoint.catalogue import DEFAULT
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
+from codecria.generation.cursor import Cursor, ranked
+from codecria.generation.encoding import RememberingEncoder
 from codecria.generation.engine import Engine
+from codecria.generation.quantised import Form, load_quantised
 from codecria.generation.sampling import SamplingOptions
-from codecria.generation.stopping import FirstLine, HealedDecoder, NoOverlap, SameBlock, TextPlan, TextRule
-from codecria.generation.window import fit_infill
+from codecria.generation.stopping import (
+    BracketClosed,
+    CarriageReturns,
+    FirstLine,
+    HealedDecoder,
+    NoOverlap,
+    SameBlock,
+    TextPlan,
+    TextRule,
+)
+from codecria.generation.window import show
 from codecria.infill.heal import heal
-from codecria.infill.layout import continues_prefix, infill_prompt
+from codecria.infill.layout import continues_prefix
+from codecria.infill.trim import open_quote
 from codecria.model.precision import Precision, compute_dtype, pick_device
 from codecria.tokenizer.chat import encode_chat
 from codecria.tokenizer.sentinels import find_sentinels, reserved_ids
@@ -40,9 +53,12 @@ if TYPE_CHECKING:
     from codecria.model.transformer import Transformer
     from codecria.tokenizer.tokenizer import Tokenizer
 
-StopAt = Literal["end", "line", "block"]
-"""Where a middle ends at the latest: at the model's end marker, at the first line end, or before the first line that
-is indented less than the cursor's."""
+StopAt = Literal["end", "line", "block", "bracket"]
+"""Where a middle ends at the latest: at the model's end marker, at the first line end, before the first line that is
+indented less than the cursor's, or where a bracket is closed that was open at the cursor."""
+
+
+_CANDIDATE_TEMPERATURE = 0.8
 
 
 class Options(TypedDict, total=False):
@@ -77,11 +93,20 @@ class InfillOptions(CompleteOptions, total=False):
         order: the prompt's layout; by default the one the model's family prefers.
         stop_at: where the middle ends at the latest; by default at the end marker.
         trim: whether to cut an end of the middle that repeats how the suffix begins; by default it is cut.
+        begun: how the middle begins; what is written goes on from there. In PSM it is read behind the last marker, so
+            text typed there leaves the prompt before it as it was.
+        files: (path, text) of other files of the project, what helps most last. See `codecria.generation.window`.
+        path: the document's own.
+        window_tokens: what prompt and middle may take of the context; by default all of it.
     """
 
     order: Order | None
     stop_at: StopAt
     trim: bool
+    begun: str
+    files: Sequence[tuple[str, str]]
+    path: str | None
+    window_tokens: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +142,7 @@ class CodeModel:
         self.name = name
         self.tokenizer = tokenizer
         self.engine = Engine(model, max_rows=max_rows)
+        self._encoder = RememberingEncoder(tokenizer)
         self.sentinels: Sentinels | None = find_sentinels(tokenizer)
         meaningless = {*reserved_ids(tokenizer), *range(tokenizer.vocab_size, model.config.vocab_size)}
         # A control id is never text: whichever the model writes, its text has ended.
@@ -163,6 +189,45 @@ class CodeModel:
         """As `infill`, piece by piece. With `trim`, an end that may repeat the suffix waits until that is known."""
         return self._stream(self.prepare_infill(prefix, suffix, **options))
 
+    def infill_candidates(
+        self, prefix: str, suffix: str, count: int = 3, **options: Unpack[InfillOptions]
+    ) -> list[Completion]:
+        """Different middles, at most `count` of them, those the model finds more likely first.
+
+        One is greedy, the others are samples, at a temperature of 0.8 where none is given. Their rank is the mean
+        log-probability of their tokens.
+        """
+        options["logprobs"] = True
+        temperature = options.get("temperature") or _CANDIDATE_TEMPERATURE
+        sampled: InfillOptions = {**options, "temperature": temperature, "n": max(1, count - 1)}
+        found = self._many([self.prepare_infill(prefix, suffix, **{**options, "temperature": 0.0, "n": 1})])[0]
+        if count > 1:
+            found += self._many([self.prepare_infill(prefix, suffix, **sampled)])[0]
+        return ranked(found)
+
+    def cursor(
+        self,
+        prefix: str,
+        suffix: str,
+        path: str | None = None,
+        files: Sequence[tuple[str, str]] = (),
+        **options: Unpack[InfillOptions],
+    ) -> Cursor:
+        """A session at a cursor: text is typed, deleted and suggested, and each step reuses what was read before.
+
+        Args:
+            prefix: the document before the cursor.
+            suffix: the document after it.
+            path: the document's.
+            files: (path, text) of other files, what helps most last.
+            options: of every suggestion. The order is suffix first wherever the family knows it: then a key
+                changes the prompt's end alone.
+
+        Raises:
+            CodecriaError: the model does not infill.
+        """
+        return Cursor(self, prefix, suffix, {**options, "path": path, "files": tuple(files)})
+
     def chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Completion:
         """Answer a conversation: messages with `role` and `content`.
 
@@ -193,31 +258,49 @@ class CodeModel:
 
     def prepare_infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Prepared:
         """What `infill` gives the engine: the ids are `infill_prompt`'s for the part of the text that fits."""
-        sentinels = self.sentinels
-        if sentinels is None:
+        sentinels = self.infill_markers()
+        order = options.pop("order", None) or sentinels.orders[0]
+        stop_at, trim, healed = options.pop("stop_at", "end"), options.pop("trim", True), options.pop("heal", True)
+        joined = continues_prefix(sentinels, order)
+        begun, files, path = options.pop("begun", ""), options.pop("files", ()), options.pop("path", None)
+        window = min(options.pop("window_tokens", self.max_positions), self.max_positions)
+        sampling = self._options(options)
+        # A model reads and writes line feeds; in a document of CR LF they are put back behind it.
+        returns = 2 * (prefix.count("\r\n") + suffix.count("\r\n")) > prefix.count("\n") + suffix.count("\n")
+        if returns:
+            prefix, begun, suffix = (each.replace("\r\n", "\n") for each in (prefix, begun, suffix))
+        shown = show(
+            self._encoder,
+            sentinels,
+            prefix,
+            suffix,
+            order,
+            window - max(1, min(sampling.max_tokens, window // 2)),
+            begun=begun,
+            files=tuple((name, text) for name, text in files),
+            path=path,
+        )
+        left, right = shown.prefix if joined else shown.prefix + begun, shown.suffix
+        rules = _rules(stop_at, trim, left, right.replace("\n", "\r\n") if returns else right)
+        plan = self._text_plan(continues=bool(left) or not joined, rules=rules)
+        prepared = Prepared(shown.ids, sampling, plan)
+        if healed and (joined or begun):
+            prepared = self._healed(prepared, left if joined else begun)
+        return _with_returns(prepared) if returns else prepared
+
+    def infill_markers(self) -> Sentinels:
+        """The model's infill markers.
+
+        Raises:
+            CodecriaError: it has none.
+        """
+        if self.sentinels is None:
             raise CodecriaError(
                 "the model was not trained to infill: its tokenizer has no infill markers",
                 where=self.name,
                 mend="train it (`codecria train`), or pick one that infills (`codecria models`)",
             )
-        order = options.pop("order", None) or sentinels.orders[0]
-        stop_at = options.pop("stop_at", "end")
-        trim = options.pop("trim", True)
-        healed = options.pop("heal", True)
-        if stop_at not in get_args(StopAt):
-            raise CodecriaError(f"stop_at is '{stop_at}'", mend=f"give one of: {', '.join(get_args(StopAt))}")
-        sampling = self._options(options)
-        reserved = max(1, min(sampling.max_tokens, self.max_positions // 2))
-        prefix, suffix = fit_infill(self.tokenizer, sentinels, prefix, suffix, order, self.max_positions - reserved)
-        rules: list[TextRule] = []
-        if stop_at != "end":
-            rules.append(FirstLine() if stop_at == "line" else SameBlock(prefix))
-        if trim:
-            rules.append(NoOverlap(suffix))
-        joined = continues_prefix(sentinels, order)
-        plan = self._text_plan(continues=bool(prefix) or not joined, rules=tuple(rules))
-        prepared = Prepared(infill_prompt(self.tokenizer, sentinels, prefix, suffix, order), sampling, plan)
-        return self._healed(prepared, prefix) if healed and joined else prepared
+        return self.sentinels
 
     def prepare_chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Prepared:
         """What `chat` gives the engine: the conversation up to where the answer begins."""
@@ -262,18 +345,39 @@ class CodeModel:
         return _texts(self.engine.stream([prepared.ids], prepared.options, [prepared.text]))
 
 
+def _rules(stop_at: StopAt, trim: bool, prefix: str, suffix: str) -> tuple[TextRule, ...]:
+    """What ends a middle that is written behind this prefix."""
+    if stop_at not in get_args(StopAt):
+        raise CodecriaError(f"stop_at is '{stop_at}'", mend=f"give one of: {', '.join(get_args(StopAt))}")
+    rules: list[TextRule] = []
+    if stop_at == "line":
+        rules.append(FirstLine())
+    elif stop_at == "block":
+        rules.append(SameBlock(prefix))
+    elif stop_at == "bracket":
+        rules.append(BracketClosed(open_quote(prefix), suffix))
+    return (*rules, NoOverlap(suffix)) if trim else tuple(rules)
+
+
+def _with_returns(prepared: Prepared) -> Prepared:
+    decoder = prepared.text.new_decoder
+    return replace(prepared, text=replace(prepared.text, new_decoder=lambda: CarriageReturns(decoder())))
+
+
 def _texts(steps: Generator[Step]) -> Iterator[str]:
     with contextlib.closing(steps):
         yield from (step.text for step in steps if step.text)
 
 
-def load(name_or_path: str | Path = DEFAULT, *, dtype: Precision = "auto", device: str = "auto") -> CodeModel:
+def load(name_or_path: str | Path = DEFAULT, *, dtype: Precision | Form = "auto", device: str = "auto") -> CodeModel:
     """Open a model for use.
 
     Args:
         name_or_path: a name that `codecria models` lists (fetched when it is not there yet), a Hugging Face or Meta
             folder, or a GGUF file.
-        dtype: `fp32`, `bf16`, or `auto`: bfloat16 where the device computes it in hardware, else float32.
+        dtype: `fp32`, `bf16`, or `auto`: bfloat16 where the device computes it in hardware, else float32. `int8` and
+            `int4` are weights in few bits: a row or a group of 32 has a common scale, four-bit blocks of a GGUF file
+            are kept, and an adapter is merged to eight bits or computed beside four.
         device: `cpu`, `cuda`, `cuda:1` …, or `auto`: the GPU where there is one.
 
     Raises:
@@ -281,5 +385,8 @@ def load(name_or_path: str | Path = DEFAULT, *, dtype: Precision = "auto", devic
     """
     target = pick_device(device)
     checkpoint = open_checkpoint(name_or_path)
-    model = load_model(checkpoint, dtype=compute_dtype(dtype, target), device=target)
+    if dtype == "int8" or dtype == "int4":
+        model: Transformer = load_quantised(checkpoint, dtype, target)
+    else:
+        model = load_model(checkpoint, dtype=compute_dtype(dtype, target), device=target)
     return CodeModel(model, checkpoint.tokenizer, name=str(name_or_path), ending_ids=checkpoint.ending_ids)

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from codecria.generation.quantise import Plain
 from codecria.model.rotary import apply_rotary
 from codecria.model.transformer import Block, RMSNorm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from codecria.model.attention import AttentionPlan
+    from codecria.generation.quantise import Product
+    from codecria.model.attention import Attention, AttentionPlan
     from codecria.model.transformer import Transformer
 
 
@@ -34,7 +36,7 @@ def fuse(model: Transformer) -> Transformer:
     modules of a fused block are not called.
     """
     with torch.inference_mode(False), torch.no_grad():
-        blocks = {id(block): _FusedBlock(block) for block in model.model.layers if _is_plain(block)}
+        blocks = {id(block): _fused(block) for block in model.model.layers if _is_plain(block)}
 
     def run_block(block: Block, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
         return blocks.get(id(block), block)(x_BLD, plan)
@@ -44,33 +46,58 @@ def fuse(model: Transformer) -> Transformer:
     return fused
 
 
-class _FusedBlock:
-    """One layer, as `model.transformer.Block` computes it."""
+class FusedBlock:
+    """One layer, as `model.transformer.Block` computes it, on four products.
 
-    def __init__(self, block: Block) -> None:
-        attention, feed_forward = block.self_attn, block.mlp
+    Args:
+        attention: attends; its projections are not used.
+        norms: before attention and before the feed-forward.
+        inward: queries, keys and values, one below the other.
+        outward: from the heads back to the stream.
+        gate_up: gate and up, one below the other.
+        down: from the inner width back to the stream.
+    """
+
+    def __init__(
+        self,
+        attention: Attention,
+        norms: tuple[RMSNorm, RMSNorm],
+        inward: Product,
+        outward: Product,
+        gate_up: Product,
+        down: Product,
+    ) -> None:
+        self.products = (inward, outward, gate_up, down)
         self._attention = attention
-        self._heads = attention.q_proj.weight.shape[0] // attention.head_dim
-        self._kv_heads = attention.k_proj.weight.shape[0] // attention.head_dim
-        self._input_norm, self._middle_norm = block.input_layernorm, block.post_attention_layernorm
-        inward = [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]
-        self._inward = _stacked(inward).t()
-        self._outward = attention.o_proj.weight.detach().t()
-        self._gate_up = _stacked([feed_forward.gate_proj.weight, feed_forward.up_proj.weight]).t()
-        self._down = feed_forward.down_proj.weight.detach().t()
+        self._heads = outward.inputs // attention.head_dim
+        self._kv_heads = self._heads // attention.groups
+        self._input_norm, self._middle_norm = norms
 
     def __call__(self, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
+        """[B, L, D] in, [B, L, D] out."""
         rows, tokens, width = x_BLD.shape
+        inward, outward, gate_up, down = self.products
         x_ND = x_BLD.reshape(-1, width)
-        inward = torch.mm(_norm(x_ND, self._input_norm), self._inward)
-        inward_BhLK = inward.view(rows, tokens, -1, self._attention.head_dim).transpose(1, 2)
-        turned, v_BGLK = inward_BhLK.split([self._heads + self._kv_heads, self._kv_heads], dim=1)
+        inward_BhLK = inward(_norm(x_ND, self._input_norm)).view(rows, tokens, -1, self._attention.head_dim)
+        turned, v_BGLK = inward_BhLK.transpose(1, 2).split([self._heads + self._kv_heads, self._kv_heads], dim=1)
         turned = apply_rotary(turned, plan.cos_B1LK, plan.sin_B1LK)
         q_BHLK, k_BGLK = turned.split([self._heads, self._kv_heads], dim=1)
         attended_BLD = self._attention.attend(q_BHLK, k_BGLK, v_BGLK, plan)
-        x_ND = torch.addmm(x_ND, attended_BLD.flatten(0, 1), self._outward)
-        gate, up = torch.mm(_norm(x_ND, self._middle_norm), self._gate_up).chunk(2, dim=-1)
-        return torch.addmm(x_ND, F.silu(gate).mul_(up), self._down).view(rows, tokens, width)
+        x_ND = outward.added(x_ND, attended_BLD.flatten(0, 1))
+        gate, up = gate_up(_norm(x_ND, self._middle_norm)).chunk(2, dim=-1)
+        return down.added(x_ND, F.silu(gate).mul_(up)).view(rows, tokens, width)
+
+
+def _fused(block: Block) -> FusedBlock:
+    attention, feed_forward = block.self_attn, block.mlp
+    return FusedBlock(
+        attention,
+        (block.input_layernorm, block.post_attention_layernorm),
+        Plain(_stacked([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])),
+        Plain(attention.o_proj.weight.detach()),
+        Plain(_stacked([feed_forward.gate_proj.weight, feed_forward.up_proj.weight])),
+        Plain(feed_forward.down_proj.weight.detach()),
+    )
 
 
 def _norm(x_ND: Tensor, norm: RMSNorm) -> Tensor:

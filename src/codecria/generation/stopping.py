@@ -6,10 +6,10 @@ tokens' boundaries fall, and the pieces that are shown, joined, are the text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from codecria.infill.trim import first_line, same_block, trim_overlap
+from codecria.infill.trim import SURE, closed_bracket, first_line, same_block, suffix_again, trim_overlap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,14 +30,13 @@ class TokenDecoder(Protocol):
 class TextRule(Protocol):
     """Cuts a text by its characters. A rule looks at the text alone, so one serves many sequences."""
 
-    @property
-    def stops(self) -> bool:
-        """Whether generation ends where the rule cuts."""
-        ...
-
     def cut(self, text: str) -> int:
         """Where the text ends if nothing follows it: at most its length."""
         ...
+
+    def ends(self, text: str) -> bool:
+        """Whether nothing that may follow changes where the text is cut, so that generation ends."""
+        return self.cut(text) < len(text)
 
     def safe(self, text: str, shown: int) -> int:
         """How many characters of a text that is not cut stay, whatever follows; `shown` of an earlier answer do."""
@@ -45,11 +44,10 @@ class TextRule(Protocol):
 
 
 @dataclass(frozen=True)
-class StopStrings:
+class StopStrings(TextRule):
     """Ends the text where the stop string that is complete first begins; of two that end together, the longer."""
 
     strings: tuple[str, ...]
-    stops: bool = field(default=True, init=False)
 
     def cut(self, text: str) -> int:
         """The stop string is no part of the text."""
@@ -66,10 +64,8 @@ class StopStrings:
 
 
 @dataclass(frozen=True)
-class FirstLine:
+class FirstLine(TextRule):
     """Ends the text at its first line end."""
-
-    stops: bool = field(default=True, init=False)
 
     def cut(self, text: str) -> int:
         """The line end is no part of the text."""
@@ -81,11 +77,10 @@ class FirstLine:
 
 
 @dataclass(frozen=True)
-class SameBlock:
+class SameBlock(TextRule):
     """Ends the text before the first line that is indented less than the cursor's line."""
 
     prefix: str
-    stops: bool = field(default=True, init=False)
 
     def cut(self, text: str) -> int:
         """The line end before that line is no part of the text."""
@@ -99,15 +94,43 @@ class SameBlock:
 
 
 @dataclass(frozen=True)
-class NoOverlap:
-    """Cuts an end that repeats how the suffix begins. Generation goes on: more text may show that it was none."""
+class BracketClosed(TextRule):
+    """Ends the text where a bracket that was open at the cursor is closed; see `infill.trim.closed_bracket`."""
+
+    quote: str
+    suffix: str
+
+    def cut(self, text: str) -> int:
+        """The bracket is part of the text unless the suffix has it."""
+        closed = closed_bracket(text, self.quote, self.suffix)
+        return len(text) if closed is None else closed
+
+    def ends(self, text: str) -> bool:
+        """As soon as the bracket is there."""
+        return closed_bracket(text, self.quote, self.suffix) is not None
+
+    def safe(self, text: str, shown: int) -> int:
+        """All of it."""
+        return max(shown, len(text))
+
+
+@dataclass(frozen=True)
+class NoOverlap(TextRule):
+    """Cuts an end that repeats how the suffix begins.
+
+    Generation goes on, for more text may show that it was none, until so much of the suffix is there that it is sure.
+    """
 
     suffix: str
-    stops: bool = field(default=False, init=False)
+    sure: int = SURE
 
     def cut(self, text: str) -> int:
         """See `infill.trim.trim_overlap`."""
-        return len(trim_overlap(text, self.suffix))
+        return len(trim_overlap(text, self.suffix, sure=self.sure))
+
+    def ends(self, text: str) -> bool:
+        """Once the echo is sure."""
+        return suffix_again(text, self.suffix, self.sure) is not None
 
     def safe(self, text: str, shown: int) -> int:
         """An end that is a head of the suffix is held back, and so are lines that are the suffix's first ones."""
@@ -158,6 +181,24 @@ class HealedDecoder:
         return text[cut:]
 
 
+class CarriageReturns:
+    """A decoder for a document whose lines end with CR LF: the model reads and writes LF alone."""
+
+    def __init__(self, decoder: TokenDecoder) -> None:
+        self._decoder = decoder
+
+    def push(self, id: int, /) -> str:
+        """Text that this id completes."""
+        return self._written(self._decoder.push(id))
+
+    def finish(self) -> str:
+        """What is left at the end."""
+        return self._written(self._decoder.finish())
+
+    def _written(self, text: str) -> str:
+        return text.replace("\r", "").replace("\n", "\r\n")
+
+
 class TextWatch:
     """Decodes one sequence as it grows and applies the rules.
 
@@ -179,7 +220,7 @@ class TextWatch:
         limit = len(self.text)
         for rule in self._rules:
             passed = self.text[:limit]
-            if rule.stops and rule.cut(passed) < limit:
+            if rule.ends(passed):
                 self.ended = True
                 return self._last()
             limit = rule.safe(passed, self._shown)

@@ -26,11 +26,11 @@ import platform
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from codecria.sandbox.interpreter import Interpreter, base_interpreter
+from codecria.sandbox.interpreter import base_interpreter
 from codecria.sandbox.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,9 +79,8 @@ def flavours(backend: BackendName) -> list[Flavour]:
     number of processes of account 0, and an account that owns nothing can write nothing.
     """
     root = os.geteuid() == 0
-    own_account = [Flavour(backend, own_account=True, counted=True)] if root and _may_take(_ACCOUNTS[0]) else []
-    if backend == "landlock" and own_account and not base_interpreter().open_to_all:
-        own_account = []
+    readable = backend != "landlock" or base_interpreter().open_to_all
+    own_account = [Flavour(backend, True, True)] if root and _may_take(_ACCOUNTS[0]) and readable else []
     # Since Linux 5.14 processes are counted for each user namespace, before for each account.
     counted = backend == "bubblewrap" and not root and _kernel() >= (5, 14)
     return [*own_account, Flavour(backend, own_account=False, counted=counted)]
@@ -115,18 +114,12 @@ def prepare(flavour: Flavour, limits: Limits, import_paths: Sequence[Path], inde
         landlock=flavour.backend == "landlock",
         readable=[*_SYSTEM, *_DEVICES, *map(str, interpreter.readable), *map(str, import_paths)],
         import_paths=[str(path) for path in import_paths],
-        wall_s=limits.wall_s,
-        cpu_s=limits.cpu_s,
-        memory_bytes=limits.memory_bytes,
-        processes=limits.processes,
-        threads=limits.threads,
-        file_bytes=limits.file_bytes,
-        output_bytes=limits.output_bytes,
         recycle_after=_RECYCLE_AFTER,
+        **asdict(limits),
     )
     if flavour.backend == "landlock":
         return Launch(interpreter.command(_start(_SERVER.parent)), environment, settings, folder)
-    command = _bubblewrap(flavour, limits, interpreter, import_paths, environment)
+    command = _bubblewrap(flavour, limits, [*interpreter.readable, *import_paths], environment)
     return Launch([*command, *interpreter.command(_start(Path("/codecria")))], {}, settings, None)
 
 
@@ -135,14 +128,8 @@ def _start(folder: Path) -> str:
     return f"import sys; sys.path.insert(0, {str(folder)!r}); from server.main import main; del sys.path[0]; main()"
 
 
-def _bubblewrap(
-    flavour: Flavour,
-    limits: Limits,
-    interpreter: Interpreter,
-    import_paths: Sequence[Path],
-    environment: dict[str, str],
-) -> list[str]:
-    """The bwrap command up to the interpreter's.
+def _bubblewrap(flavour: Flavour, limits: Limits, shown: list[Path], environment: dict[str, str]) -> list[str]:
+    """The bwrap command up to the interpreter's. `shown` is what can be seen besides the system.
 
     Root keeps its capabilities inside a new user namespace, so all are dropped; for an account of its own the server
     needs two, and real ones, hence no user namespace. The root folder is a tmpfs of bwrap's and would be writable.
@@ -150,14 +137,10 @@ def _bubblewrap(
     command = [shutil.which("bwrap") or "bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--hostname", "sandbox"]
     command += ["--cap-drop", "ALL"]
-    if flavour.own_account:
-        command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    else:
-        command += ["--unshare-user"]
-    command += ["--clearenv"]
+    own = ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    command += [*(own if flavour.own_account else ["--unshare-user"]), "--clearenv"]
     for name, value in environment.items():
         command += ["--setenv", name, value]
-    shown = [*interpreter.readable, *import_paths]
     # The parents that bwrap would make are closed to the server's account.
     made = [Path("/dev"), Path("/etc"), Path("/codecria"), *(up for path in shown for up in reversed(path.parents))]
     for folder in dict.fromkeys(folder for folder in made if folder != Path("/")):
@@ -182,11 +165,8 @@ def _bubblewrap(
 
 def _may_take(account: int) -> bool:
     """Whether this process's user namespace knows the account number."""
-    for line in Path("/proc/self/uid_map").read_text().splitlines():
-        first, _, count = map(int, line.split())
-        if first <= account < first + count:
-            return True
-    return False
+    rows = (map(int, line.split()) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    return any(first <= account < first + count for first, _, count in rows)
 
 
 def _kernel() -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 from codecria.common.errors import CodecriaError
 
@@ -35,13 +35,9 @@ class Limits:
     output_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
-        for limit in fields(self):
-            if not getattr(self, limit.name) > 0:
-                value = getattr(self, limit.name)
-                raise CodecriaError(f"{value} is no limit", where=limit.name, mend="give a number above 0")
+        for name, value in asdict(self).items():
+            if not value > 0:
+                raise CodecriaError(f"{value} is no limit", where=name, mend="give a number above 0")
         if self.memory_bytes < _MEMORY_BYTES_MIN:
-            raise CodecriaError(
-                f"{self.memory_bytes} bytes do not hold an interpreter",
-                where="memory_bytes",
-                mend=f"give at least {_MEMORY_BYTES_MIN}",
-            )
+            what, mend = f"{self.memory_bytes} bytes do not hold an interpreter", f"give at least {_MEMORY_BYTES_MIN}"
+            raise CodecriaError(what, where="memory_bytes", mend=mend)

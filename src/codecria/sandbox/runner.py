@@ -137,11 +137,9 @@ def open_sandbox(
                 yield sandbox
             return
         reasons.append(f"{name}: {reason}")
-    raise CodecriaError(
-        f"no way to isolate programs works here ({'; '.join(reasons)})",
-        where="sandbox",
-        mend="install bubblewrap and allow user namespaces, or use Linux 5.13 or later with Landlock",
-    )
+    mend = "install bubblewrap and allow user namespaces, or use Linux 5.13 or later with Landlock"
+    what = f"no way to isolate programs works here ({'; '.join(reasons)})"
+    raise CodecriaError(what, where="sandbox", mend=mend)
 
 
 def available_backends() -> list[BackendReport]:

@@ -77,12 +77,12 @@ class Worker:
                 self._send(wire.frame(json.dumps(dataclasses.asdict(launch.settings)).encode()), until_s)
                 hello = self._receive(until_s)
             except BrokenError as error:
-                self._stop()
+                self.close()
                 complaints.seek(0)
                 said = complaints.read().decode("utf-8", "replace").strip().splitlines()
                 raise BrokenError(said[-1] if said else str(error)) from None
         if "refused" in hello:
-            self._stop()
+            self.close()
             raise BrokenError(str(hello["refused"]))
         self.landlock_abi = int(hello["landlock"])
 
@@ -100,7 +100,7 @@ class Worker:
                 return self._judge(program)
             except BrokenError as error:
                 why = f"the sandbox's server ended under it: {error}" if status == "crashed" else str(error)
-                self._stop()
+                self.close()
         return Verdict(status, why, 0.0)
 
     def interrupt(self) -> None:
@@ -110,10 +110,6 @@ class Worker:
         if process is not None and process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Remove what is left; to be called when no thread uses the worker any more."""
-        self._stop()
 
     def _judge(self, program: Program) -> Verdict:
         until_s = time.monotonic() + self._limits.wall_s + _GRACE_S
@@ -132,7 +128,7 @@ class Worker:
             judged, answer = answer, self._receive(until_s)
         verdict = _verdict(answer, judged, nonce)
         if answer.get("last"):
-            self._stop()
+            self.close()
         return verdict
 
     def _send(self, data: bytes, until_s: float) -> None:
@@ -148,14 +144,10 @@ class Worker:
                 raise BrokenError(self._ending()) from None
 
     def _receive(self, until_s: float) -> dict[str, Any]:
-        head = self._read(4, until_s)
-        count = int.from_bytes(head, "little")
-        if count > wire.FRAME_BYTES_MAX:
-            raise BrokenError("it answers nonsense")
-        try:
-            answer = json.loads(self._read(count, until_s))
-        except ValueError:
-            raise BrokenError("it answers nonsense") from None
+        answer = None
+        count = int.from_bytes(self._read(4, until_s), "little")
+        with contextlib.suppress(ValueError):
+            answer = json.loads(self._read(count, until_s)) if count <= wire.FRAME_BYTES_MAX else None
         if not isinstance(answer, dict):
             raise BrokenError("it answers nonsense")
         return answer
@@ -185,7 +177,8 @@ class Worker:
             return f"it died of {signal.Signals(-status).name}" if status < 0 else f"it exited with status {status}"
         return "it closed its pipes"
 
-    def _stop(self) -> None:
+    def close(self) -> None:
+        """Remove what is left; to be called when no thread uses the worker any more. A later program starts it anew."""
         process, self._process = self._process, None
         launch, self._launch = self._launch, None
         if process is not None:

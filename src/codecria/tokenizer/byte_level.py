@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 
 def _characters_of_bytes() -> dict[int, str]:
@@ -36,7 +36,8 @@ def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-def _letters_for_bytes(*, use_regex: bool) -> dict[str, Any]:
+def letters_for_bytes(*, use_regex: bool) -> dict[str, Any]:
+    """The component that writes bytes as letters, of a pre-tokenizer or a decoder."""
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
 
 
@@ -57,9 +58,9 @@ class PreTokenizer(NamedTuple):
     add_bos: bool = False
 
 
-_GPT2 = PreTokenizer((_letters_for_bytes(use_regex=True),))
-_SINGLE_DIGITS = PreTokenizer((_DIGITS, _letters_for_bytes(use_regex=True)))
-_LLAMA_BPE = PreTokenizer((_split(_LLAMA3), _letters_for_bytes(use_regex=False)), ignore_merges=True, add_bos=True)
+_GPT2 = PreTokenizer((letters_for_bytes(use_regex=True),))
+_SINGLE_DIGITS = PreTokenizer((_DIGITS, letters_for_bytes(use_regex=True)))
+_LLAMA_BPE = PreTokenizer((_split(_LLAMA3), letters_for_bytes(use_regex=False)), ignore_merges=True, add_bos=True)
 _DEEPSEEK_CODER = PreTokenizer(
     (
         _split("[\r\n]"),
@@ -67,60 +68,16 @@ _DEEPSEEK_CODER = PreTokenizer(
         _split(r"\s?\p{P}+"),
         _split("[一-龥ࠀ-一가-퟿]+"),
         _DIGITS,
-        _letters_for_bytes(use_regex=False),
+        letters_for_bytes(use_regex=False),
     )
 )
 
 PRE_TOKENIZERS: Mapping[str, PreTokenizer] = {
     "gpt-2": _GPT2,
     "phi-2": _GPT2,
-    "smollm": _SINGLE_DIGITS,
-    "starcoder": _SINGLE_DIGITS,
-    "refact": _SINGLE_DIGITS,
-    "command-r": _SINGLE_DIGITS,
-    "codeshell": _SINGLE_DIGITS,
-    "llama-bpe": _LLAMA_BPE,
-    "llama3": _LLAMA_BPE,
-    "llama-v3": _LLAMA_BPE,
-    "qwen2": PreTokenizer((_split(_QWEN2), _letters_for_bytes(use_regex=False))),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), _SINGLE_DIGITS),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), _LLAMA_BPE),
+    "qwen2": PreTokenizer((_split(_QWEN2), letters_for_bytes(use_regex=False))),
     "deepseek-coder": _DEEPSEEK_CODER,
 }
 """Pre-tokenizers by the name a GGUF file has in `tokenizer.ggml.pre`."""
-
-
-def byte_level_definition(tokens: Sequence[str], merges: Sequence[str], pre: PreTokenizer) -> dict[str, Any]:
-    """A tokenizer.json for byte-level BPE, still without added tokens.
-
-    Args:
-        tokens: spellings by id; a spelling that comes twice keeps its first id.
-        merges: `left right` each, best first.
-        pre: how text is cut into words.
-
-    Bytes without a token are dropped in encoding, as in transformers and llama.cpp: SmolLM2 lacks six ASCII control
-    characters (0x04, 0x06, 0x13, 0x14, 0x16, 0x1D) and two lead bytes of unassigned planes (0xF1, 0xF2).
-    """
-    vocab: dict[str, int] = {}
-    for id, token in enumerate(tokens):
-        vocab.setdefault(token, id)
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": list(pre.parts)},
-        "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": pre.ignore_merges,
-            "vocab": vocab,
-            "merges": [merge.split(" ", 1) for merge in merges],
-        },
-    }

@@ -8,7 +8,7 @@ the ids equal those of transformers' `apply_chat_template`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,8 +17,6 @@ from codecria.tokenizer.escaping import Marks, SpecialSpellings
 from codecria.tokenizer.templates import CODE_LLAMA_70B, LLAMA_2, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from codecria.tokenizer.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
@@ -68,9 +66,8 @@ def encode_chat(tokenizer: Tokenizer, messages: Sequence[Message], add_generatio
     marked = conversation.render_marked()
     if marked is None:
         if not add_generation_prompt:
-            raise CodecriaError(
-                "it rewrites the assistant's answers, so they cannot be marked for the loss", where="chat template"
-            )
+            what = "it rewrites the assistant's answers, so they cannot be marked for the loss"
+            raise CodecriaError(what, where="chat template")
         marked = conversation.render()
     return _Assembly(tokenizer, conversation.spellings, conversation.marks).encode(marked)
 
@@ -94,14 +91,8 @@ class _Conversation:
         marks = Marks.unused_in([template, *_strings(plain)])
         spellings = SpecialSpellings(tokenizer)
         safe = [_mapped(message, lambda text: spellings.escape(text, marks.escape)) for message in plain]
-        roles = tokenizer.roles
-        named = {
-            "bos_token": roles.bos_id,
-            "eos_token": roles.eos_ids[0] if roles.eos_ids else None,
-            "unk_token": roles.unk_id,
-            "pad_token": roles.pad_id,
-        }
-        variables = {name: "" if id is None else tokenizer.token_text(id) for name, id in named.items()}
+        named = tokenizer.roles.by_name().items()
+        variables = {name: "" if id is None else tokenizer.token_text(id) for name, id in named}
         further = {"add_generation_prompt": add_generation_prompt, "tools": None, "documents": None}
         return cls(template, safe, spellings, marks, variables | further | {"cut": marks.cut})
 
@@ -189,9 +180,8 @@ class _Assembly:
 def _built_in_template(tokenizer: Tokenizer) -> str:
     if tokenizer.encode("[INST]") == _INST:
         return LLAMA_2 if tokenizer.token_id("<step>") is None else CODE_LLAMA_70B
-    raise CodecriaError(
-        "the tokenizer has no chat template", mend="use an instruction-tuned checkpoint, or add chat_template.jinja"
-    )
+    mend = "use an instruction-tuned checkpoint, or add chat_template.jinja"
+    raise CodecriaError("the tokenizer has no chat template", mend=mend)
 
 
 def _is_answer(message: Message) -> bool:

@@ -27,6 +27,7 @@ Spaces = Literal["none", "document", "run", "run-unless-space"]
 """Where an implicit space is put: nowhere; before a text that begins a document and has no space of its own; before
 every run of text, also after a special token; the same where the run has no space of its own."""
 
+_STAGES = dict.fromkeys(("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder"))
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -39,6 +40,12 @@ class AddedToken:
     special: bool = True
     lstrip: bool = False
     rstrip: bool = False
+
+    @classmethod
+    def of(cls, id: int, entry: Mapping[str, Any], special: bool = False) -> AddedToken:
+        """From an entry of a file; `special` counts where it does not say."""
+        sides = (bool(entry.get(side)) for side in ("lstrip", "rstrip"))
+        return cls(id, str(entry["content"]), bool(entry.get("special", special)), *sides)
 
     def to_json(self) -> dict[str, Any]:
         """The entry as tokenizer.json spells it."""
@@ -56,17 +63,21 @@ class AddedToken:
 def added_tokens(definition: Definition) -> list[AddedToken]:
     """The added tokens, by id."""
     entries: list[dict[str, Any]] = definition.get("added_tokens") or []
-    tokens = [
-        AddedToken(
-            int(entry["id"]),
-            str(entry["content"]),
-            bool(entry.get("special")),
-            bool(entry.get("lstrip")),
-            bool(entry.get("rstrip")),
-        )
-        for entry in entries
-    ]
-    return sorted(tokens, key=lambda token: token.id)
+    return sorted((AddedToken.of(int(entry["id"]), entry) for entry in entries), key=lambda token: token.id)
+
+
+def new_definition(model: Mapping[str, Any], added: Sequence[AddedToken], **stages: Any) -> Definition:
+    """A tokenizer.json of a BPE model.
+
+    Args:
+        model: its vocabulary and merges, and settings that are not the usual ones.
+        added: added tokens.
+        stages: `normalizer`, `pre_tokenizer` and `decoder`, where there is one.
+    """
+    unset = dict.fromkeys(("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"))
+    settings = {"type": "BPE", **unset, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False}
+    tokens = [token.to_json() for token in added]
+    return {"version": "1.0", **_STAGES, "added_tokens": tokens, **stages, "model": settings | dict(model)}
 
 
 def check(definition: Definition, where: Path | str) -> None:
@@ -79,19 +90,15 @@ def check(definition: Definition, where: Path | str) -> None:
     model = definition.get("model")
     kind = model.get("type", "BPE") if isinstance(model, dict) else None
     if not isinstance(model, dict) or kind != "BPE" or "vocab" not in model or "merges" not in model:
-        raise CodecriaError(
-            f"the tokenizer's model is {kind or 'missing'}, not BPE", where=where, mend="Llama-family models use BPE"
-        )
+        what = f"the tokenizer's model is {kind or 'missing'}, not BPE"
+        raise CodecriaError(what, where=where, mend="Llama-family models use BPE")
     if is_byte_level(definition):
         if any(part.get("add_prefix_space") for part in _parts(definition, "pre_tokenizer", "ByteLevel")):
             raise CodecriaError("byte-level BPE with add_prefix_space is not supported", where=where)
         return
     if not model.get("byte_fallback") or any(f"<0x{byte:02X}>" not in model["vocab"] for byte in range(256)):
-        raise CodecriaError(
-            "the tokenizer has neither byte-level pieces nor byte fallback: some text would be lost",
-            where=where,
-            mend="use a model whose tokenizer can spell every byte",
-        )
+        what = "the tokenizer has neither byte-level pieces nor byte fallback: some text would be lost"
+        raise CodecriaError(what, where=where, mend="use a model whose tokenizer can spell every byte")
 
 
 def is_byte_level(definition: Definition) -> bool:
@@ -122,7 +129,7 @@ def is_text(definition: Definition, piece: str) -> bool:
     """
     if len(piece) == 1 or (not is_byte_level(definition) and BYTE_PIECE.fullmatch(piece)):
         return True
-    return any(piece == left + right for left, right in map(_pair, definition["model"]["merges"]))
+    return any(piece == left + right for left, right in merge_pairs(definition))
 
 
 def text_tokenizer(definition: Definition, unreachable: Collection[str]) -> tokenizers.Tokenizer:
@@ -133,23 +140,17 @@ def text_tokenizer(definition: Definition, unreachable: Collection[str]) -> toke
     """
     banned = set(unreachable)
     model = definition["model"]
-    pairs = map(_pair, model["merges"])
-    merges = [
-        [left, right] for left, right in pairs if not (left in banned or right in banned or left + right in banned)
-    ]
+    merges = [[*pair] for pair in merge_pairs(definition) if banned.isdisjoint((*pair, "".join(pair)))]
     kept = [entry for entry in definition.get("added_tokens") or [] if entry["content"] not in banned]
     vocab = {piece: id for piece, id in model["vocab"].items() if piece not in banned}
     # The library numbers added tokens that are not in the vocabulary anew.
     vocab |= {entry["content"]: entry["id"] for entry in kept}
     text: Definition = {
         "version": "1.0",
-        "truncation": None,
-        "padding": None,
+        **_STAGES,
         "added_tokens": kept,
         "normalizer": _without_prepend(definition.get("normalizer")),
         "pre_tokenizer": _without_space(definition.get("pre_tokenizer")),
-        "post_processor": None,
-        "decoder": None,
         "model": model | {"dropout": None, "unk_token": None, "vocab": vocab, "merges": merges},
     }
     return tokenizers.Tokenizer.from_str(json.dumps(text))
@@ -168,9 +169,10 @@ def bytes_of_ids(definition: Definition, special: Collection[int], size: int) ->
     return table
 
 
-def _pair(merge: Any) -> Sequence[str]:
-    """Both sides of a merge: older files write `left right`."""
-    return merge.split(" ", 1) if isinstance(merge, str) else merge
+def merge_pairs(definition: Definition) -> list[Sequence[str]]:
+    """Both sides of each merge: older files write `left right`."""
+    merges: list[Any] = definition["model"]["merges"]
+    return [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
 
 
 def _byte_level_bytes(piece: str) -> bytes:
@@ -188,27 +190,27 @@ def _piece_bytes(piece: str) -> bytes:
 
 def _parts(definition: Definition, stage: str, kind: str) -> list[Mapping[str, Any]]:
     """The components of one kind in a stage, looking through sequences."""
-    return [part for part in _flatten(definition.get(stage)) if part.get("type") == kind]
+    return [part for part in flatten(definition.get(stage)) if part.get("type") == kind]
 
 
-def _flatten(part: Any) -> list[dict[str, Any]]:
+def flatten(part: Any) -> list[dict[str, Any]]:
+    """The components of a stage, looking through sequences."""
     if not isinstance(part, dict):
         return []
     inner = part.get("normalizers") or part.get("pretokenizers") or part.get("decoders")
-    return [part] if inner is None else [leaf for each in inner for leaf in _flatten(each)]
+    return [part] if inner is None else [leaf for each in inner for leaf in flatten(each)]
 
 
 def _without_prepend(normalizer: Any) -> Any:
-    left = [part for part in _flatten(normalizer) if part.get("type") != "Prepend"]
+    left = [part for part in flatten(normalizer) if part.get("type") != "Prepend"]
     return {"type": "Sequence", "normalizers": left} if left else None
 
 
 def _without_space(pre_tokenizer: Any) -> Any:
     parts: list[dict[str, Any]] = []
-    for part in _flatten(pre_tokenizer):
+    for part in flatten(pre_tokenizer):
         if part.get("type") == "Metaspace":
-            kept = {key: value for key, value in part.items() if key != "add_prefix_space"}
-            parts.append(kept | {"prepend_scheme": "never"})
-        else:
-            parts.append(part)
+            part = {key: value for key, value in part.items() if key != "add_prefix_space"}
+            part["prepend_scheme"] = "never"
+        parts.append(part)
     return {"type": "Sequence", "pretokenizers": parts} if parts else None

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import tokenizers
 
-from codecria.common.errors import CodecriaError, explain_os_error
-from codecria.common.files import write_atomic
-from codecria.tokenizer.definition import AddedToken, added_tokens, check, vocabulary
+from codecria.common.errors import CodecriaError
+from codecria.common.files import read_bytes, write_atomic
+from codecria.tokenizer.definition import AddedToken, Definition, added_tokens, check, vocabulary
 from codecria.tokenizer.roles import Roles, Source
 from codecria.tokenizer.sentencepiece import read_model, sentencepiece_definition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from codecria.tokenizer.definition import Definition
 
 _DEFINITION = "tokenizer.json"
 _MODEL = "tokenizer.model"
@@ -41,7 +40,7 @@ def read_folder(path: str | Path) -> Source:
         CodecriaError: neither is there, or one cannot be read or is of an unsupported kind.
     """
     folder = Path(path)
-    files = {name: _read(folder / name) for name in _FILES if (folder / name).is_file()}
+    files = {name: read_bytes(folder / name) for name in _FILES if (folder / name).is_file()}
     config, special = (_json(folder, files, name) for name in (_CONFIG, _SPECIAL))
     if _DEFINITION in files:
         definition, roles = _json(folder, files, _DEFINITION), Roles()
@@ -50,9 +49,8 @@ def read_folder(path: str | Path) -> Source:
         definition, roles = _from_model(folder / _MODEL)
         add_bos = roles.add_bos
     else:
-        raise CodecriaError(
-            f"no {_DEFINITION} and no {_MODEL}", where=folder, mend="name a folder with a tokenizer in it"
-        )
+        mend = "name a folder with a tokenizer in it"
+        raise CodecriaError(f"no {_DEFINITION} and no {_MODEL}", where=folder, mend=mend)
     check(definition, folder / _DEFINITION)
     definition = _with_declared_tokens(definition, config, _json(folder, files, _ADDED))
     if config.get("add_bos_token") is not None:
@@ -68,7 +66,7 @@ def read_sentencepiece(path: str | Path) -> Source:
     """Read a bare tokenizer.model: its own BOS, end and padding; BOS is added, as Meta's code does."""
     path = Path(path)
     definition, roles = _from_model(path)
-    return Source(definition, roles, {_MODEL: _read(path)}, str(path))
+    return Source(definition, roles, {_MODEL: read_bytes(path)}, str(path))
 
 
 def files_with_added_tokens(
@@ -117,13 +115,7 @@ def _new_files(definition: Definition, roles: Roles) -> dict[str, bytes]:
     and give other ids for some texts.
     """
     spellings = {id: spelling for spelling, id in vocabulary(definition).items()}
-    named = {
-        "bos_token": roles.bos_id,
-        "eos_token": roles.eos_ids[0] if roles.eos_ids else None,
-        "unk_token": roles.unk_id,
-        "pad_token": roles.pad_id,
-    }
-    special = {name: spellings[id] for name, id in named.items() if id in spellings}
+    special = {name: spellings[id] for name, id in roles.by_name().items() if id in spellings}
     post_processor = _adds_bos(special["bos_token"], roles) if roles.add_bos and "bos_token" in special else None
     config = {
         "add_bos_token": roles.add_bos,
@@ -144,16 +136,8 @@ def _new_files(definition: Definition, roles: Roles) -> dict[str, bytes]:
 
 
 def _from_model(path: Path) -> tuple[Definition, Roles]:
-    model = read_model(path)
-    known = range(len(model.pieces))
-    roles = Roles(
-        bos_id=model.bos_id if model.bos_id in known else None,
-        eos_ids=(model.eos_id,) if model.eos_id in known else (),
-        unk_id=model.unk_id if model.unk_id in known else None,
-        pad_id=model.pad_id if model.pad_id in known else None,
-        add_bos=model.bos_id in known,
-    )
-    return sentencepiece_definition(model.pieces, model.dummy_prefix), roles
+    pieces, dummy_prefix, roles = read_model(path)
+    return sentencepiece_definition(pieces, dummy_prefix), roles
 
 
 def _with_declared_tokens(definition: Definition, config: Mapping[str, Any], extra: Mapping[str, Any]) -> Definition:
@@ -161,17 +145,8 @@ def _with_declared_tokens(definition: Definition, config: Mapping[str, Any], ext
     taken = set(vocabulary(definition).values())
     declared = {int(id): entry for id, entry in (config.get("added_tokens_decoder") or {}).items()}
     declared = {int(id): {"content": content, "special": True} for content, id in extra.items()} | declared
-    new = [
-        AddedToken(
-            id,
-            str(entry["content"]),
-            bool(entry.get("special", True)),
-            bool(entry.get("lstrip")),
-            bool(entry.get("rstrip")),
-        ).to_json()
-        for id, entry in sorted(declared.items())
-        if id not in taken
-    ]
+    further = [AddedToken.of(id, entry, special=True) for id, entry in sorted(declared.items()) if id not in taken]
+    new = [token.to_json() for token in further]
     return definition | {"added_tokens": [*(definition.get("added_tokens") or []), *new]} if new else definition
 
 
@@ -189,13 +164,8 @@ def _role_ids(
                 return ids.get(spelling)
         return default
 
-    eos_id = id_of("eos_token", found.eos_ids[0] if found.eos_ids else None)
-    return {
-        "bos_id": id_of("bos_token", found.bos_id),
-        "eos_ids": () if eos_id is None else (eos_id,),
-        "unk_id": id_of("unk_token", found.unk_id),
-        "pad_id": id_of("pad_token", found.pad_id),
-    }
+    bos_id, eos_id, unk_id, pad_id = (id_of(*pair) for pair in found.by_name().items())
+    return {"bos_id": bos_id, "eos_ids": () if eos_id is None else (eos_id,), "unk_id": unk_id, "pad_id": pad_id}
 
 
 def _chat_template(config: Mapping[str, Any], files: Mapping[str, bytes]) -> str | None:
@@ -233,13 +203,6 @@ def _declared(token: AddedToken) -> dict[str, Any]:
     return {key: value for key, value in token.to_json().items() if key != "id"}
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-
-
 def _json(folder: Path, files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     if name not in files:
         return {}
@@ -257,9 +220,8 @@ def _dump_definition(definition: Definition) -> bytes:
     library = tokenizers.Tokenizer.from_str(json.dumps(definition))
     for token in added_tokens(definition):
         if library.token_to_id(token.content) != token.id:
-            raise CodecriaError(
-                f"the token '{token.content}' cannot have the id {token.id}: the ids before it have gaps"
-            )
+            what = f"the token '{token.content}' cannot have the id {token.id}: the ids before it have gaps"
+            raise CodecriaError(what)
     return library.to_str(pretty=True).encode()
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from codecria.common.errors import CodecriaError
-from codecria.tokenizer.byte_level import PRE_TOKENIZERS, byte_level_definition
-from codecria.tokenizer.definition import AddedToken, check
+from codecria.tokenizer.byte_level import PRE_TOKENIZERS, letters_for_bytes
+from codecria.tokenizer.definition import AddedToken, Definition, check, new_definition
 from codecria.tokenizer.roles import Roles, Source
 from codecria.tokenizer.sentencepiece import Piece, PieceKind, sentencepiece_definition
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from codecria.tokenizer.definition import Definition
 
 _KEYS = "tokenizer.ggml."
 
@@ -33,9 +32,8 @@ def read_metadata(metadata: Mapping[str, object]) -> Source:
     elif model == "gpt2":
         definition, add_bos = _byte_level(metadata)
     else:
-        raise CodecriaError(
-            f"unknown tokenizer '{model}'", where=f"{_KEYS}model", mend="'llama' and 'gpt2' are supported"
-        )
+        mend = "'llama' and 'gpt2' are supported"
+        raise CodecriaError(f"unknown tokenizer '{model}'", where=f"{_KEYS}model", mend=mend)
     check(definition, "GGUF metadata")
     # llama.cpp's defaults for SentencePiece files that name no ids (llama-vocab.cpp, `load`).
     defaults = {"bos_token_id": 1, "eos_token_id": 2, "unknown_token_id": 0} if model == "llama" else {}
@@ -45,11 +43,7 @@ def read_metadata(metadata: Mapping[str, object]) -> Source:
         return next((int(cast("int", id)) for id in found if id is not None), None)
 
     ends = [id_of(name) for name in ("eos_token_id", "eot_token_id", "eom_token_id")]
-    infill = [
-        id_of("fim_pre_token_id", "prefix_token_id"),
-        id_of("fim_suf_token_id", "suffix_token_id"),
-        id_of("fim_mid_token_id", "middle_token_id"),
-    ]
+    infill = (id_of(f"fim_{part[:3]}_token_id", f"{part}_token_id") for part in ("prefix", "suffix", "middle"))
     infill_ids = [id for id in infill if id is not None]
     template = metadata.get("tokenizer.chat_template")
     roles = Roles(
@@ -75,20 +69,27 @@ def _sentencepiece(metadata: Mapping[str, object]) -> tuple[Definition, bool]:
 
 
 def _byte_level(metadata: Mapping[str, object]) -> tuple[Definition, bool]:
+    """Spellings that come twice keep their first id.
+
+    Bytes without a token are dropped in encoding, as in transformers and llama.cpp: SmolLM2 lacks six ASCII control
+    characters (0x04, 0x06, 0x13, 0x14, 0x16, 0x1D) and two lead bytes of unassigned planes (0xF1, 0xF2).
+    """
     name = _text(metadata, "pre")
     pre = PRE_TOKENIZERS.get(name)
     if pre is None:
         known = ", ".join(PRE_TOKENIZERS)
         raise CodecriaError(f"unknown pre-tokenizer '{name}'", where=f"{_KEYS}pre", mend=f"known: {known}")
     tokens = _texts(metadata, "tokens")
-    definition = byte_level_definition(tokens, _texts(metadata, "merges"), pre)
-    ordinary = (PieceKind.NORMAL, PieceKind.USER_DEFINED)
-    definition["added_tokens"] = [
-        AddedToken(id, token, special=kind not in ordinary).to_json()
-        for id, (token, kind) in enumerate(zip(tokens, _kinds(metadata, len(tokens)), strict=True))
-        if kind != PieceKind.NORMAL
-    ]
-    return definition, pre.add_bos
+    vocab: dict[str, int] = {}
+    added: list[AddedToken] = []
+    for id, (token, kind) in enumerate(zip(tokens, _kinds(metadata, len(tokens)), strict=True)):
+        vocab.setdefault(token, id)
+        if kind != PieceKind.NORMAL:
+            added.append(AddedToken(id, token, special=kind != PieceKind.USER_DEFINED))
+    merges = [merge.split(" ", 1) for merge in _texts(metadata, "merges")]
+    model = {"ignore_merges": pre.ignore_merges, "vocab": vocab, "merges": merges}
+    parts, decoder = {"type": "Sequence", "pretokenizers": list(pre.parts)}, letters_for_bytes(use_regex=True)
+    return new_definition(model, added, pre_tokenizer=parts, decoder=decoder), pre.add_bos
 
 
 def _kinds(metadata: Mapping[str, object], count: int) -> list[PieceKind]:
@@ -104,9 +105,7 @@ def _kinds(metadata: Mapping[str, object], count: int) -> list[PieceKind]:
 def _text(metadata: Mapping[str, object], name: str) -> str:
     value = metadata.get(_KEYS + name)
     if not isinstance(value, str):
-        raise CodecriaError(
-            f"the key '{_KEYS}{name}' is missing", where="GGUF metadata", mend="convert the model again"
-        )
+        raise _missing(name)
     return value
 
 
@@ -117,7 +116,10 @@ def _texts(metadata: Mapping[str, object], name: str) -> list[str]:
 def _array(metadata: Mapping[str, object], name: str) -> list[object]:
     value = metadata.get(_KEYS + name)
     if value is None or isinstance(value, str):
-        raise CodecriaError(
-            f"the key '{_KEYS}{name}' is missing", where="GGUF metadata", mend="convert the model again"
-        )
+        raise _missing(name)
     return list(cast("list[object]", value))
+
+
+def _missing(name: str) -> CodecriaError:
+    what = f"the key '{_KEYS}{name}' is missing"
+    return CodecriaError(what, where="GGUF metadata", mend="convert the model again")

@@ -31,6 +31,16 @@ class Roles:
     chat_template: str | None = None
     infill_ids: tuple[int, int, int] | None = None
 
+    @property
+    def eos_id(self) -> int | None:
+        """The id that ends a document."""
+        return self.eos_ids[0] if self.eos_ids else None
+
+    def by_name(self) -> dict[str, int | None]:
+        """Ids under the names they have in Hugging Face's files."""
+        ids = (self.bos_id, self.eos_id, self.unk_id, self.pad_id)
+        return dict(zip(("bos_token", "eos_token", "unk_token", "pad_token"), ids, strict=True))
+
 
 class Source(NamedTuple):
     """A tokenizer as it was read.

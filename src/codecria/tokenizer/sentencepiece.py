@@ -9,12 +9,13 @@ needs text back as it was), and models without byte fallback.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from codecria.common.errors import CodecriaError, explain_os_error
-from codecria.tokenizer.definition import BYTE_PIECE, AddedToken
+from codecria.common.errors import CodecriaError
+from codecria.common.files import read_bytes
+from codecria.tokenizer.definition import BYTE_PIECE, AddedToken, Definition, new_definition
+from codecria.tokenizer.roles import Roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,16 +41,12 @@ class Piece(NamedTuple):
     kind: PieceKind
 
 
-@dataclass(frozen=True)
-class SentencePieceModel:
-    """What a tokenizer.model says. Ids are -1 where the model has no such piece."""
+class SentencePieceModel(NamedTuple):
+    """What a tokenizer.model says. BOS is added, as Meta's code does."""
 
     pieces: list[Piece]
     dummy_prefix: bool
-    unk_id: int
-    bos_id: int
-    eos_id: int
-    pad_id: int
+    roles: Roles
 
 
 def read_model(path: Path) -> SentencePieceModel:
@@ -58,10 +55,7 @@ def read_model(path: Path) -> SentencePieceModel:
     Raises:
         CodecriaError: it is not a SentencePiece file, not BPE, or does something to text that is not undone.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise explain_os_error(error, path) from error
+    data = read_bytes(path)
     try:
         fields = list(_fields(data))
         pieces = [_piece(value) for number, value in fields if number == 1 and isinstance(value, bytes)]
@@ -81,11 +75,13 @@ def read_model(path: Path) -> SentencePieceModel:
     for reason, refused in refusals.items():
         if refused:
             raise CodecriaError(f"SentencePiece model not supported: {reason}", where=path)
-    ids = [_signed(trainer.get(number, default)) for number, default in ((40, 0), (41, 1), (42, 2), (43, -1))]
-    return SentencePieceModel(pieces, bool(normalizer.get(3, 1)), *ids)
+    ids = (_signed(trainer.get(number, default)) for number, default in ((40, 0), (41, 1), (42, 2), (43, -1)))
+    unk, bos, eos, pad = (id if id in range(len(pieces)) else None for id in ids)
+    roles = Roles(bos, () if eos is None else (eos,), unk, pad, add_bos=bos is not None)
+    return SentencePieceModel(pieces, bool(normalizer.get(3, 1)), roles)
 
 
-def sentencepiece_definition(pieces: Sequence[Piece], dummy_prefix: bool) -> dict[str, Any]:
+def sentencepiece_definition(pieces: Sequence[Piece], dummy_prefix: bool) -> Definition:
     """A tokenizer.json that encodes as SentencePiece does.
 
     SentencePiece merges the neighbours whose joined piece scores best, the leftmost of equals; here each way to
@@ -108,31 +104,11 @@ def sentencepiece_definition(pieces: Sequence[Piece], dummy_prefix: bool) -> dic
     prepend = [{"type": "Prepend", "prepend": "▁"}] if dummy_prefix else []
     strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if dummy_prefix else []
     restore_spaces = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [token.to_json() for token in added],
-        "normalizer": {"type": "Sequence", "normalizers": [*prepend, replace_spaces]},
-        "pre_tokenizer": None,
-        "post_processor": None,
-        "decoder": {
-            "type": "Sequence",
-            "decoders": [restore_spaces, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip],
-        },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": unknown,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": True,
-            "byte_fallback": True,
-            "ignore_merges": False,
-            "vocab": vocab,
-            "merges": _merges(pieces),
-        },
-    }
+    decoders = [restore_spaces, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]
+    model = {"unk_token": unknown, "fuse_unk": True, "byte_fallback": True, "vocab": vocab, "merges": _merges(pieces)}
+    normalizer = {"type": "Sequence", "normalizers": [*prepend, replace_spaces]}
+    decoder = {"type": "Sequence", "decoders": decoders}
+    return new_definition(model, added, normalizer=normalizer, decoder=decoder)
 
 
 def _merges(pieces: Sequence[Piece]) -> list[list[str]]:

@@ -64,11 +64,12 @@ _CODE_LLAMA_REST = (
     *("▁" + "<EOT>" * count for count in range(2, 7)),
 )
 
+_PIPED = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+_PLAIN = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+
 FAMILIES: dict[str, Family] = {
     OWN: Family(
-        "<|fim_prefix|>",
-        "<|fim_suffix|>",
-        "<|fim_middle|>",
+        *_PIPED,
         end=("<|fim_end|>",),
         # Suffix first is preferred: the middle goes on from the prefix as all text does, so a foundation model needs
         # little training for it, and at the cursor a keystroke changes the prompt's end alone.
@@ -77,55 +78,34 @@ FAMILIES: dict[str, Family] = {
         reserved=tuple(f"<|reserved_{number}|>" for number in range(12)),
     ),
     "code-llama": Family(
-        "▁<PRE>",
-        "▁<SUF>",
-        "▁<MID>",
+        *("▁<PRE>", "▁<SUF>", "▁<MID>"),
         end=("▁<EOT>",),
         orders=("psm", "spm"),
         marks=("▁<EOT>",),
         reserved=_CODE_LLAMA_REST,
     ),
     "qwen2.5-coder": Family(
-        "<|fim_prefix|>",
-        "<|fim_suffix|>",
-        "<|fim_middle|>",
-        end=(
-            *("<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>"),
-            *("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
-        ),
+        *_PIPED,
+        end=("<|endoftext|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>", *_PIPED),
         marks=("<|fim_pad|>", "<|file_sep|>", "<|repo_name|>"),
         file_separator="<|file_sep|>",
     ),
     "codegemma": Family(
-        "<|fim_prefix|>",
-        "<|fim_suffix|>",
-        "<|fim_middle|>",
-        end=("<|file_separator|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+        *_PIPED,
+        end=("<|file_separator|>", *_PIPED),
         marks=("<|file_separator|>",),
         file_separator="<|file_separator|>",
     ),
     "starcoder2": Family(
-        "<fim_prefix>",
-        "<fim_suffix>",
-        "<fim_middle>",
+        *_PLAIN,
         end=("<|endoftext|>", "<file_sep>"),
         orders=("psm", "spm"),
         marks=("<file_sep>", "<repo_name>"),
         file_separator="<file_sep>",
     ),
-    "starcoder": Family(
-        "<fim_prefix>",
-        "<fim_suffix>",
-        "<fim_middle>",
-        end=("<|endoftext|>",),
-        orders=("psm", "spm"),
-        file_name="<filename>",
-    ),
+    "starcoder": Family(*_PLAIN, end=("<|endoftext|>",), orders=("psm", "spm"), file_name="<filename>"),
     "deepseek-coder": Family(
-        "<｜fim▁begin｜>",
-        "<｜fim▁hole｜>",
-        "<｜fim▁end｜>",
-        end=("<｜end▁of▁sentence｜>", "<|EOT|>"),
+        "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", end=("<｜end▁of▁sentence｜>", "<|EOT|>")
     ),
     "codestral": Family("[PREFIX]", "[SUFFIX]", None, end=("</s>",), orders=("spm",)),
 }

@@ -7,6 +7,7 @@ them: `codecria.infill` for markers, `codecria.tokenizer.chat` for conversations
 
 from __future__ import annotations
 
+import bisect
 import codecs
 import dataclasses
 import functools
@@ -41,9 +42,15 @@ class Tokenizer:
 
     Attributes:
         definition: the content of its tokenizer.json.
-        roles: BOS, ends, padding and chat template.
+        roles: BOS, ends, padding and chat template: the next five are its.
+        bos_id: the id a sequence may begin with.
+        eos_ids: ids that end a document or an answer.
+        pad_id: the id that fills rows.
+        add_bos: whether a sequence begins with BOS.
+        chat_template: Jinja source.
         vocab_size: highest id + 1.
         special_ids: ids that decode to nothing and that text never becomes.
+        has_dummy_space: whether `encode` puts an implicit space before the text, which `decode` takes off.
         decoding_errors: name of the codec error handler for bytes that are not UTF-8.
     """
 
@@ -51,16 +58,20 @@ class Tokenizer:
         definition, roles, self._files, where = source
         self.definition = definition
         self.roles = roles
+        self.bos_id, self.eos_ids, self.pad_id = roles.bos_id, roles.eos_ids, roles.pad_id
+        self.add_bos, self.chat_template = roles.add_bos, roles.chat_template
         self._ids = definitions.vocabulary(definition)
         self.vocab_size = max(self._ids.values()) + 1
-        special = {token.content for token in definitions.added_tokens(definition) if token.special}
-        special |= {token.content for token in definitions.added_tokens(definition) if looks_special(token.content)}
+        added = definitions.added_tokens(definition)
+        special = {token.content for token in added if token.special or looks_special(token.content)}
         special |= spelled_by_merging(definition["model"]["vocab"])
         named = {roles.bos_id, *roles.eos_ids, *(roles.infill_ids or ())}
         named_spellings = {spelling for spelling, id in self._ids.items() if id in named}
         special |= {spelling for spelling in named_spellings - special if not definitions.is_text(definition, spelling)}
         self.special_ids = frozenset(self._ids[spelling] for spelling in special)
         self._spaces = definitions.spaces(definition)
+        self.has_dummy_space = self._spaces != "none"
+        self._beginning: dict[bytes, tuple[int, ...]] = {}
         byte_level = definitions.is_byte_level(definition)
         self.decoding_errors: Literal["replace", "codecria.each_byte"] = "replace" if byte_level else _EACH_BYTE
         try:
@@ -96,39 +107,9 @@ class Tokenizer:
         return cls(read_metadata(metadata))
 
     @property
-    def bos_id(self) -> int | None:
-        """The id a sequence may begin with."""
-        return self.roles.bos_id
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """Ids that end a document or an answer."""
-        return self.roles.eos_ids
-
-    @property
-    def pad_id(self) -> int | None:
-        """The id that fills rows."""
-        return self.roles.pad_id
-
-    @property
-    def add_bos(self) -> bool:
-        """Whether a sequence begins with BOS."""
-        return self.roles.add_bos
-
-    @property
     def bos_ids(self) -> list[int]:
         """What a sequence begins with: the BOS id, or nothing."""
-        return [self.roles.bos_id] if self.roles.add_bos and self.roles.bos_id is not None else []
-
-    @property
-    def chat_template(self) -> str | None:
-        """Jinja source of the chat template."""
-        return self.roles.chat_template
-
-    @property
-    def has_dummy_space(self) -> bool:
-        """Whether `encode` puts an implicit space before the text, which `decode` takes off."""
-        return self._spaces != "none"
+        return [self.bos_id] if self.add_bos and self.bos_id is not None else []
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text that begins a document: no BOS, no end, never a special id.
@@ -155,8 +136,12 @@ class Tokenizer:
 
         `begins` says that nothing stands before the run. Tokens that spell part of a character have its whole span.
         """
-        encoding = self._run(text, begins)
-        shift = len(self._spaced(text, begins)) - len(text)
+        spaced = self._spaced(text, begins)
+        shift = len(spaced) - len(text)
+        try:
+            encoding = self._text.encode(spaced, add_special_tokens=False)
+        except TypeError as error:
+            raise _surrogate_error(text) from error
         return encoding.ids, [(max(start - shift, 0), max(end - shift, 0)) for start, end in encoding.offsets]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -182,10 +167,9 @@ class Tokenizer:
         Raises:
             CodecriaError: there is no such id.
         """
-        spelling = self._spellings.get(id)
-        if spelling is None:
+        if id not in self._spellings:
             raise self._no_such_id(id)
-        return spelling
+        return self._spellings[id]
 
     def token_bytes(self, id: int) -> bytes:
         """What an id adds to a text, in UTF-8, perhaps only part of a character; nothing for special ids.
@@ -200,8 +184,10 @@ class Tokenizer:
     def ids_beginning(self, start: bytes) -> tuple[int, ...]:
         """Ordinary tokens whose bytes begin with `start`, in order; see `codecria.infill.heal`."""
         if start not in self._beginning:
-            ordinary = (id for id in range(self.vocab_size) if id not in self.special_ids)
-            self._beginning[start] = tuple(id for id in ordinary if self._bytes[id].startswith(start))
+            # At the cursor nearly every key ends the prefix with another token: a search, not a look at all of them.
+            first = bisect.bisect_left(self._ordered, (start, 0))
+            stop = bisect.bisect_right(self._ordered, start, first, key=lambda each: each[0][: len(start)])
+            self._beginning[start] = tuple(sorted(id for _, id in self._ordered[first:stop]))
         return self._beginning[start]
 
     def begins_with_space(self, id: int) -> bool:
@@ -242,16 +228,9 @@ class Tokenizer:
 
     def _spaced(self, text: str, begins: bool) -> str:
         """The text with the implicit space the tokenizer puts before it."""
-        if not text or self._spaces == "none":
+        if not text or self._spaces == "none" or (self._spaces == "document" and not begins):
             return text
-        if self._spaces == "run":
-            return " " + text
-        if text[0] in " ▁" or (self._spaces == "document" and not begins):
-            return text
-        return " " + text
-
-    def _run(self, text: str, begins: bool) -> tokenizers.Encoding:
-        return self._encode(text, self._spaced(text, begins))
+        return text if self._spaces != "run" and text[0] in " ▁" else " " + text
 
     def _plain_ids(self, text: str, spaced: str) -> list[int]:
         # The batch call leaves out where each token's characters lie: 15 to 25 % of the time.
@@ -260,15 +239,10 @@ class Tokenizer:
         except TypeError as error:
             raise _surrogate_error(text) from error
 
-    def _encode(self, text: str, spaced: str) -> tokenizers.Encoding:
-        try:
-            return self._text.encode(spaced, add_special_tokens=False)
-        except TypeError as error:
-            raise _surrogate_error(text) from error
-
     @functools.cached_property
-    def _beginning(self) -> dict[bytes, tuple[int, ...]]:
-        return {}
+    def _ordered(self) -> list[tuple[bytes, int]]:
+        """Ordinary tokens by their bytes."""
+        return sorted((self._bytes[id], id) for id in range(self.vocab_size) if id not in self.special_ids)
 
     @functools.cached_property
     def _bytes(self) -> list[bytes]:
@@ -300,7 +274,5 @@ def _has_surrogate(text: str) -> bool:
 
 def _surrogate_error(text: str) -> CodecriaError:
     place = next((place for place, character in enumerate(text) if _has_surrogate(character)), 0)
-    return CodecriaError(
-        f"the text has a lone surrogate (U+{ord(text[place]) if text else 0:04X}) at character {place}",
-        mend="decode its source with errors='replace'",
-    )
+    what = f"the text has a lone surrogate (U+{ord(text[place]) if text else 0:04X}) at character {place}"
+    return CodecriaError(what, mend="decode its source with errors='replace'")

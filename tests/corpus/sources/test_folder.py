@@ -105,7 +105,7 @@ def test_units_are_runs_that_end_with_a_package(tree, monkeypatch):
 @given(st.lists(st.tuples(st.integers(0, 40_000_000), st.sampled_from("abc")), max_size=60))
 def test_runs_keep_all_and_none_is_far_over_the_limit(sizes):
     files = [ListedFile("", 0, str(i), name, "", "", size, None, None) for i, (size, name) in enumerate(sizes)]
-    cut = list(runs(files, lambda one: one.package))
+    cut = list(runs(files))
     assert [one for run in cut for one in run] == files
     assert all(sum(one.size_bytes for one in run[:-1]) < 64_000_000 for run in cut)
 

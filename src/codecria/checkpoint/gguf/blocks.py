@@ -59,6 +59,31 @@ def quantise(numbers: Tensor, kind: BlockType) -> Tensor:
     return result.view(shape)
 
 
+def four_bit_groups(data: Tensor, kind: BlockType) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The groups of 32 that a four-bit type has: a number is code · scale + minimum.
+
+    Args:
+        data: uint8 [rows, bytes of a row].
+        kind: the tensor type.
+
+    Returns:
+        Codes uint8 [rows, numbers], scales and minima float32 [rows, numbers / 32]; None where `kind` is not Q4_0, Q4_1
+        or Q4_K.
+    """
+    if kind not in (Q4_0, Q4_1, Q4_K):
+        return None
+    blocks = data.reshape(-1, kind.size)
+    if kind == Q4_K:
+        scales, minima = _scales_and_minima(blocks)
+        codes, minima = _nibble_groups(blocks[:, 16:144], 32), -minima
+    else:
+        start = 2 if kind == Q4_0 else 4
+        codes, scales = _nibbles(blocks[:, start:]), _half(blocks, 0)
+        minima = -8 * scales if kind == Q4_0 else _half(blocks, 2)
+    rows = len(data)
+    return codes.reshape(rows, -1), scales.reshape(rows, -1), minima.reshape(rows, -1)
+
+
 def _quantise_q8_0(numbers_BN: Tensor) -> Tensor:
     scale_B1 = numbers_BN.abs().amax(dim=1, keepdim=True) / 127
     inverse_B1 = torch.where(scale_B1 == 0, 0.0, 1 / scale_B1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,46 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from codecria.checkpoint.fields import Fields, shown
 from codecria.checkpoint.gguf.blocks import dequantise
 from codecria.checkpoint.gguf.types import F32
 from codecria.checkpoint.rotary_order import halves_from_neighbours
+from codecria.checkpoint.tensors import spellings
 from codecria.common.errors import CodecriaError
 from codecria.model.config import ModelConfig, RopeScaling
 from codecria.model.rotary import rotary_frequencies
 
 if TYPE_CHECKING:
     from codecria.checkpoint.gguf.reader import GgufFile
+    from codecria.checkpoint.gguf.types import BlockType
 
 ROPE_FACTORS = "rope_freqs.weight"
 FACTOR_KEY = "codecria.rope.factor"
 LOW_FREQ_KEY = "codecria.rope.low_freq_factor"
 HIGH_FREQ_KEY = "codecria.rope.high_freq_factor"
 
-_GLOBALS = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-_IN_BLOCK = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-
 
 def gguf_names(num_layers: int) -> dict[str, str]:
     """GGUF's tensor name for each of Hugging Face's, in the order of the layers."""
-    names = dict(_GLOBALS)
-    for layer in range(num_layers):
-        for ours, theirs in _IN_BLOCK.items():
-            names[f"model.layers.{layer}.{ours}.weight"] = f"blk.{layer}.{theirs}.weight"
-    return names
+    return {each.ours: each.gguf for each in spellings(num_layers)}
 
 
 def rotated_heads(name: str, config: ModelConfig) -> int | None:
@@ -63,28 +44,30 @@ class GgufTensors:
     """Tensors of a GGUF file under Hugging Face's names; blocks are dequantised when read."""
 
     def __init__(self, file: GgufFile, config: ModelConfig) -> None:
-        self._file = file
-        self._config = config
+        self._file, self._config = file, config
         names = gguf_names(config.num_layers)
         self._names = {ours: theirs for ours, theirs in names.items() if theirs in file.tensors}
         foreign = file.tensors.keys() - names.values() - {ROPE_FACTORS}
         if foreign:
             raise CodecriaError(f"tensor '{min(foreign)}' has no place in a Llama model", where=file.path)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """See `TensorSource.shapes`."""
-        return {ours: self._file.tensors[theirs].shape for ours, theirs in self._names.items()}
+        self.shapes = {ours: file.tensors[theirs].shape for ours, theirs in self._names.items()}
 
     def read(self, name: str, dtype: torch.dtype | None) -> Tensor:
         """See `TensorSource.read`."""
-        theirs = self._names[name]
-        kind = self._file.tensors[theirs].kind
-        blocks = torch.from_numpy(self._file.blocks(theirs))
+        kind = self._file.tensors[self._names[name]].kind
+        blocks = torch.from_numpy(self._file.blocks(self._names[name]))
         stored = torch.float16 if kind.name == "F16" else torch.bfloat16 if kind.name == "BF16" else torch.float32
         weight = dequantise(blocks, kind, dtype or stored)
         heads = rotated_heads(name, self._config)
         return weight if heads is None else halves_from_neighbours(weight, heads)
+
+    def blocks(self, name: str) -> tuple[Tensor, BlockType]:
+        """A matrix as it is stored, uint8 [rows, bytes of a row], rows in Hugging Face's order; and its type."""
+        theirs, heads = self._names[name], rotated_heads(name, self._config)
+        blocks = torch.from_numpy(self._file.blocks(theirs))
+        if heads is not None:
+            blocks = halves_from_neighbours(blocks, heads)
+        return blocks, self._file.tensors[theirs].kind
 
 
 def read_gguf_config(file: GgufFile, rope_theta: float | None = None) -> ModelConfig:
@@ -132,39 +115,19 @@ def read_gguf_config(file: GgufFile, rope_theta: float | None = None) -> ModelCo
     return _with_scaling(config, fields)
 
 
-class _Fields:
-    """Typed look-ups in a file's metadata."""
+class _Fields(Fields):
+    """Look-ups in a file's metadata, whose numbers are float32."""
 
     def __init__(self, file: GgufFile) -> None:
+        super().__init__(file.metadata, file.path)
         self.file = file
 
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self.file.metadata.get(key, default)
-        if value is None:
-            raise self.error(f"the key '{key}' is missing")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise self.error(f"'{key}' = {_shown(value)} is not a positive whole number")
-        return value
-
     def number(self, key: str, default: float | None = None) -> float:
-        value = self.file.metadata.get(key, default)
-        if value is None:
-            raise self.error(f"the key '{key}' is missing")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise self.error(f"'{key}' = {_shown(value)} is not a positive number")
-        return _shortest(value)
+        return _shortest(super().number(key, default))
 
     def must_equal(self, key: str, wanted: int) -> None:
         if (value := self.integer(key, wanted)) != wanted:
             raise self.error(f"'{key}' = {value}, but the heads are {wanted} wide")
-
-    def error(self, what: str, mend: str | None = None) -> CodecriaError:
-        return CodecriaError(what, where=self.file.path, mend=mend)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def _shortest(value: float) -> float:
@@ -177,10 +140,8 @@ def _theta(fields: _Fields, vocab_size: int, rope_theta: float | None) -> float:
     if "llama.rope.freq_base" in fields.file.metadata:
         return fields.number("llama.rope.freq_base")
     if rope_theta is None and vocab_size == 32_016:
-        raise fields.error(
-            "'llama.rope.freq_base' is missing and the vocabulary is Code Llama's",
-            "convert the model again with a current converter, or pass --rope-theta (Code Llama: 1000000)",
-        )
+        mend = "convert the model again with a current converter, or pass --rope-theta (Code Llama: 1000000)"
+        raise fields.error("'llama.rope.freq_base' is missing and the vocabulary is Code Llama's", mend)
     return rope_theta or 1e4
 
 
@@ -197,7 +158,7 @@ def _with_scaling(config: ModelConfig, fields: _Fields) -> ModelConfig:
     elif kind == "none":
         return config
     else:
-        raise fields.error(f"rotary scaling {_shown(kind)}", "'linear' and 'llama3' are read")
+        raise fields.error(f"rotary scaling {shown(kind)}", "'linear' and 'llama3' are read")
     return config if factor == 1.0 else replace(config, rope_scaling=RopeScaling("linear", factor))
 
 
@@ -209,14 +170,10 @@ def _llama3(config: ModelConfig, fields: _Fields) -> ModelConfig:
     factors = torch.from_numpy(fields.file.blocks(ROPE_FACTORS)).view(torch.float32)
     if not torch.isfinite(factors).all() or factors.max() < 1:
         raise fields.error(f"tensor '{ROPE_FACTORS}' holds no rotary divisors")
-    scaling = RopeScaling(
-        "llama3",
-        fields.number(FACTOR_KEY, float(factors.max())),
-        fields.number(LOW_FREQ_KEY, 1.0),
-        fields.number(HIGH_FREQ_KEY, 4.0),
-        fields.integer("llama.rope.scaling.original_context_length", 8192),
-    )
-    scaled = replace(config, rope_scaling=scaling)
+    defaults = {FACTOR_KEY: float(factors.max()), LOW_FREQ_KEY: 1.0, HIGH_FREQ_KEY: 4.0}
+    numbers = (fields.number(key, default) for key, default in defaults.items())
+    original = fields.integer("llama.rope.scaling.original_context_length", 8192)
+    scaled = replace(config, rope_scaling=RopeScaling("llama3", *numbers, original))
     if not torch.allclose(rope_factors(scaled), factors, rtol=1e-3):
         raise fields.error(f"tensor '{ROPE_FACTORS}' is not the 'llama3' scaling", "'linear' and 'llama3' are read")
     return scaled

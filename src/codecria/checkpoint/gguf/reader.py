@@ -30,20 +30,8 @@ _AGAIN = "fetch or write the file again"
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
-_STRING, _ARRAY, _BOOL = 8, 9, 7
-_SCALARS = {
-    0: struct.Struct("<B"),
-    1: struct.Struct("<b"),
-    2: struct.Struct("<H"),
-    3: struct.Struct("<h"),
-    4: struct.Struct("<I"),
-    5: struct.Struct("<i"),
-    6: struct.Struct("<f"),
-    _BOOL: struct.Struct("<?"),
-    10: struct.Struct("<Q"),
-    11: struct.Struct("<q"),
-    12: struct.Struct("<d"),
-}
+_STRING, _ARRAY = 8, 9
+_SCALARS = {code: struct.Struct(f"<{letter}") for code, letter in enumerate("BbHhIif?  Qqd") if letter != " "}
 
 
 @dataclass(frozen=True)
@@ -83,10 +71,8 @@ class _Cursor:
     """Bounded reads from the map; every refusal names the byte."""
 
     def __init__(self, data: mmap.mmap, path: Path) -> None:
-        self.data = data
-        self.path = path
-        self.end = len(data)
-        self.position = 0
+        self.data, self.path = data, path
+        self.end, self.position = len(data), 0
 
     def number(self, layout: struct.Struct, what: str) -> int | float | bool:
         start = self.position
@@ -196,10 +182,8 @@ def _read_value(cursor: _Cursor, key: str) -> Value:
     count = cursor.integer(_U64, what)
     layout = _U64 if code == _STRING else _scalar(cursor, code, key)
     if count * layout.size > cursor.end - cursor.position:
-        raise cursor.damaged(
-            f"truncated: the array '{key}' claims {count} items at byte {cursor.position}, "
-            f"the file has {cursor.end} bytes"
-        )
+        claim = f"the array '{key}' claims {count} items at byte {cursor.position}"
+        raise cursor.damaged(f"truncated: {claim}, the file has {cursor.end} bytes")
     if code == _STRING:
         return [*cursor.strings(count, what)]
     items = struct.unpack_from(f"<{count}{layout.format[-1]}", cursor.data, cursor.position)
@@ -255,11 +239,8 @@ def _block_type(cursor: _Cursor, name: str, shape: tuple[int, ...], code: int) -
     kind = BLOCK_TYPES.get(code)
     if kind is None:
         known = ", ".join(known.name for known in BLOCK_TYPES.values())
-        raise CodecriaError(
-            f"tensor '{name}' has the type {type_name(code)}",
-            where=cursor.path,
-            mend=f"use a file whose tensors have the types {known}",
-        )
+        mend = f"use a file whose tensors have the types {known}"
+        raise CodecriaError(f"tensor '{name}' has the type {type_name(code)}", where=cursor.path, mend=mend)
     if 0 in shape:
         raise cursor.damaged(f"tensor '{name}' has the shape {list(shape)}")
     if shape[-1] % kind.numbers:

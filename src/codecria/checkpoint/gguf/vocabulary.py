@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from codecria.common.errors import CodecriaError
 from codecria.tokenizer.byte_level import PRE_TOKENIZERS
-from codecria.tokenizer.definition import BYTE_PIECE, added_tokens, is_byte_level
+from codecria.tokenizer.definition import BYTE_PIECE, Definition, added_tokens, flatten, is_byte_level, merge_pairs
 from codecria.tokenizer.sentencepiece import PieceKind
 from codecria.tokenizer.sentinels import find_sentinels
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from gguf import GGUFWriter
 
-    from codecria.tokenizer.definition import Definition
     from codecria.tokenizer.tokenizer import Tokenizer
 
 LAST_SCORE = -1e9
@@ -49,7 +48,7 @@ def add_tokenizer(writer: GGUFWriter, tokenizer: Tokenizer, ends: list[int], row
     writer.add_token_list([f"[PAD{id}]" if text is None else text for id, text in enumerate(spellings)])
     if byte_level:
         writer.add_token_types(_kinds(tokenizer, spellings, None))
-        writer.add_token_merges([" ".join(pair) for pair in _merges(definition)])
+        writer.add_token_merges([" ".join(pair) for pair in merge_pairs(definition)])
     else:
         writer.add_token_scores(scores(definition, rows))
         writer.add_token_types(_kinds(tokenizer, spellings, tokenizer.roles.unk_id))
@@ -67,18 +66,15 @@ def pre_tokenizer_name(definition: Definition, where: Path) -> str:
     Raises:
         CodecriaError: none of the names known here stands for it.
     """
-    parts = [_comparable(part) for part in _flat(definition.get("pre_tokenizer"))]
+    parts = [_comparable(part) for part in flatten(definition.get("pre_tokenizer"))]
     ignore_merges = bool(definition["model"].get("ignore_merges"))
     # First match: llama.cpp treats names of the same parts alike.
     for name, pre in PRE_TOKENIZERS.items():
         if [_comparable(part) for part in pre.parts] == parts and pre.ignore_merges == ignore_merges:
             return "smollm" if name == "starcoder" else name
     kinds = ", ".join(str(part.get("type")) for part in parts) or "none"
-    raise CodecriaError(
-        f"llama.cpp has no name for this pre-tokenizer ({kinds})",
-        where=where,
-        mend=f"named ones: {', '.join(PRE_TOKENIZERS)}",
-    )
+    mend = f"named ones: {', '.join(PRE_TOKENIZERS)}"
+    raise CodecriaError(f"llama.cpp has no name for this pre-tokenizer ({kinds})", where=where, mend=mend)
 
 
 def scores(definition: Definition, rows: int) -> list[float]:
@@ -88,7 +84,7 @@ def scores(definition: Definition, rows: int) -> list[float]:
     no scores, this gives them back (but for rows that are not pieces, which are 0 there).
     """
     first_rank: dict[str, int] = {}
-    merges = _merges(definition)
+    merges = merge_pairs(definition)
     for rank, (left, right) in enumerate(merges):
         first_rank.setdefault(left + right, rank)
     vocab: dict[str, int] = definition["model"]["vocab"]
@@ -115,24 +111,16 @@ def scores(definition: Definition, rows: int) -> list[float]:
 
 def _add_ids(writer: GGUFWriter, tokenizer: Tokenizer, ends: list[int]) -> None:
     roles = tokenizer.roles
-    if roles.bos_id is not None:
-        writer.add_bos_token_id(roles.bos_id)
-    if roles.unk_id is not None:
-        writer.add_unk_token_id(roles.unk_id)
-    if roles.pad_id is not None:
-        writer.add_pad_token_id(roles.pad_id)
-    sentinels = find_sentinels(tokenizer)
-    if sentinels is not None:
-        writer.add_uint32("tokenizer.ggml.fim_pre_token_id", sentinels.prefix)
-        writer.add_uint32("tokenizer.ggml.fim_suf_token_id", sentinels.suffix)
-        if sentinels.middle is not None:
-            writer.add_uint32("tokenizer.ggml.fim_mid_token_id", sentinels.middle)
-        if sentinels.file_separator is not None:
-            writer.add_uint32("tokenizer.ggml.fim_sep_token_id", sentinels.file_separator)
+    ids = {"bos": roles.bos_id, "unknown": roles.unk_id, "padding": roles.pad_id}
+    if sentinels := find_sentinels(tokenizer):
+        ids |= {"fim_pre": sentinels.prefix, "fim_suf": sentinels.suffix}
+        ids |= {"fim_mid": sentinels.middle, "fim_sep": sentinels.file_separator}
         # The infill end is `eot` wherever it is not `eos`; llama.cpp ends a text at eos, eot and eom alike.
         ends = list(dict.fromkeys([*ends[:1], sentinels.end[0], *ends[1:]]))
-    for key, id in zip(("eos", "eot", "eom"), ends, strict=False):
-        writer.add_uint32(f"tokenizer.ggml.{key}_token_id", id)
+    ids |= dict(zip(("eos", "eot", "eom"), ends, strict=False))
+    for key, id in ids.items():
+        if id is not None:
+            writer.add_uint32(f"tokenizer.ggml.{key}_token_id", id)
 
 
 def _spellings(tokenizer: Tokenizer, rows: int) -> list[str | None]:
@@ -160,18 +148,6 @@ def _kinds(tokenizer: Tokenizer, spellings: list[str | None], unknown: int | Non
         return PieceKind.BYTE if byte else PieceKind.NORMAL
 
     return [int(kind(id, spelling)) for id, spelling in enumerate(spellings)]
-
-
-def _merges(definition: Definition) -> list[list[str]]:
-    merges: list[Any] = definition["model"]["merges"]
-    return [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges]
-
-
-def _flat(part: Any) -> list[dict[str, Any]]:
-    if not isinstance(part, dict):
-        return []
-    inner: Any = part.get("pretokenizers")
-    return [part] if inner is None else [leaf for each in inner for leaf in _flat(each)]
 
 
 def _comparable(part: dict[str, Any]) -> dict[str, Any]:

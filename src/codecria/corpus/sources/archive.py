@@ -141,9 +141,8 @@ class ArchiveUnit:
             name, version, parts = _read_dsc(self.file)
             package = _Package(self.recipe, name, version)
             if not parts:
-                yield package.refused(
-                    _Part(self.file).name, self.size_bytes, "damaged", "names no archives with their SHA-256"
-                )
+                said = "names no archives with their SHA-256"
+                yield package.refused(_Part(self.file).name, self.size_bytes, "damaged", said)
             for part in parts:
                 if wrong := part.wrong():
                     yield package.refused(part.name, part.size_bytes, *wrong)

@@ -7,18 +7,16 @@ import io
 import re
 import zlib
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from codecria.common.errors import CodecriaError
 from codecria.common.recipe import Recipe
 from codecria.corpus.languages import prose_language
 from codecria.corpus.licence import UNKNOWN, is_licence_file
-from codecria.corpus.sources.folder import DiskUnit, ListedFile, Places, runs
+from codecria.corpus.sources.folder import DiskUnit, Listed, ListedFile, Places, runs
 from codecria.corpus.sources.source import Form, Refused, UnreadableError
-from codecria.corpus.sources.walk import printable, read_listed, walk
+from codecria.corpus.sources.walk import existing_folder, printable, read_listed, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,10 +47,7 @@ class DocumentationSource:
     """
 
     def __init__(self, recipe: DocumentationRecipe) -> None:
-        self._recipe = recipe
-        self._root = Path(recipe.path).expanduser().absolute()
-        if not self._root.is_dir():
-            raise CodecriaError("no such folder", where=recipe.path, mend="check the path of the source")
+        self._recipe, self._root = recipe, existing_folder(recipe.path)
 
     def describe(self) -> str:
         """One line: what and where."""
@@ -60,10 +55,9 @@ class DocumentationSource:
 
     def units(self) -> Iterator[DocumentationUnit]:
         """Runs of the walk."""
-        for run in runs(self._entries(), lambda entry: entry.package):
-            yield DocumentationUnit(tuple(run), docstrings=False)
+        return (DocumentationUnit(run, docstrings=False) for run in runs(self._entries()))
 
-    def _entries(self) -> Iterator[ListedFile | Refused]:
+    def _entries(self) -> Iterator[Listed]:
         places = Places(self._root)
         for file, path, size, modified_ns, error in walk(str(self._root)):
             top, below, _ = path.partition("/")

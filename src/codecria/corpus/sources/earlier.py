@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from codecria.common.errors import CodecriaError
 from codecria.corpus.document import Document
 from codecria.corpus.manifest import read_manifest
-from codecria.corpus.store import read_rows
+from codecria.corpus.store import DOCUMENT_FIELDS, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,28 +33,16 @@ class EarlierFile:
 
 @dataclass(frozen=True)
 class EarlierShard:
-    """A shard of a corpus built before, as a unit."""
+    """A shard of a corpus built before, as a unit: its path and its hash."""
 
-    file: str
-    sha256: str
+    name: str
+    state: str
     size_bytes: int
     held_out: bool
 
-    @property
-    def name(self) -> str:
-        """The shard's path."""
-        return self.file
-
-    @property
-    def state(self) -> str:
-        """The shard's hash."""
-        return self.sha256
-
     def files(self) -> Iterator[EarlierFile]:
         """Its documents."""
-        for row in read_rows(
-            Path(self.file), ("text", "kind", "language", "licence", "origin", "path", "content_hash")
-        ):
+        for row in read_rows(Path(self.name), DOCUMENT_FIELDS):
             document = Document(**row)
             yield EarlierFile(document, document.origin, document.size_bytes, self.held_out)
 

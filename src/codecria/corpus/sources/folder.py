@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from codecria.common.errors import CodecriaError
 from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_text
 from codecria.corpus.reading import decode
 from codecria.corpus.sources.files import FilesRecipe, wanted
 from codecria.corpus.sources.source import Form, Refused, SourceFile, UnreadableError
-from codecria.corpus.sources.walk import open_regular, printable, read_listed, walk
+from codecria.corpus.sources.walk import existing_folder, open_regular, printable, read_listed, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
 
     from codecria.corpus.document import Kind
 
@@ -54,11 +52,14 @@ class ListedFile(NamedTuple):
     modified_s: int = 0
 
 
+Listed = ListedFile | Refused
+
+
 @dataclass(frozen=True)
 class DiskUnit:
     """Some files on a disk, those of one package together where that is possible."""
 
-    entries: tuple[ListedFile | Refused, ...]
+    entries: tuple[Listed, ...]
     docstrings: bool
 
     @property
@@ -132,10 +133,7 @@ class FolderSource:
     """
 
     def __init__(self, recipe: FolderRecipe) -> None:
-        self._recipe = recipe
-        self._root = Path(recipe.path).expanduser().absolute()
-        if not self._root.is_dir():
-            raise CodecriaError("no such folder", where=recipe.path, mend="check the path of the source")
+        self._recipe, self._root = recipe, existing_folder(recipe.path)
 
     def describe(self) -> str:
         """One line: what and where."""
@@ -143,10 +141,9 @@ class FolderSource:
 
     def units(self) -> Iterator[DiskUnit]:
         """Runs of the walk."""
-        for run in runs(self._entries(), lambda entry: entry.package):
-            yield DiskUnit(tuple(run), self._recipe.docstrings)
+        return (DiskUnit(run, self._recipe.docstrings) for run in runs(self._entries()))
 
-    def _entries(self) -> Iterator[ListedFile | Refused]:
+    def _entries(self) -> Iterator[Listed]:
         places = Places(self._root)
         for file, path, size_bytes, modified_ns, error in walk(str(self._root)):
             taken = wanted(path, self._recipe)
@@ -189,57 +186,43 @@ class Places:
 
     def _entered(self, folder: str, above: Place) -> Place:
         there = Path(self._root, folder)
-        try:
+        names: list[str] = []
+        with suppress(OSError):
             names = [each.name for each in there.iterdir()]
-        except OSError:
-            names = []
         is_package = not _MARKS_OF_A_PACKAGE.isdisjoint(names)
         is_named = is_package or (not above.folder and not above.in_package)
         package = printable(folder) if is_named else above.package
         return Place(folder, package, is_package or above.in_package, _stated(there, names) or above.licence)
 
 
-class _Sized(Protocol):
-    @property
-    def size_bytes(self) -> int: ...
-
-
-T = TypeVar("T", bound=_Sized)
-
-
-def runs(entries: Iterable[T], package: Callable[[T], str]) -> Iterator[list[T]]:
+def runs(entries: Iterable[Listed]) -> Iterator[tuple[Listed, ...]]:
     """Cut a stream into runs of about 2,000 files or 64 MB, at a package's border if one comes past the half."""
-    run: list[T] = []
+    run: list[Listed] = []
     run_bytes = 0
     for entry in entries:
         fullness = max(len(run) / _UNIT_FILES, run_bytes / _UNIT_BYTES)
-        if run and (fullness >= 1 or (fullness >= 0.5 and package(entry) != package(run[-1]))):
-            yield run
+        if run and (fullness >= 1 or (fullness >= 0.5 and entry.package != run[-1].package)):
+            yield tuple(run)
             run, run_bytes = [], 0
         run.append(entry)
         run_bytes += entry.size_bytes
     if run:
-        yield run
+        yield tuple(run)
 
 
 def licence_of_folder(folder: Path) -> str | None:
     """What the licence files directly in a folder say: the first in name order that can be told, or None."""
-    try:
+    with suppress(OSError):
         return _stated(folder, [each.name for each in folder.iterdir()])
-    except OSError:
-        return None
+    return None
 
 
 def _stated(folder: Path, names: list[str]) -> str | None:
     for name in sorted(filter(is_licence_file, names)):
-        try:
-            # A licence may be a link: the packages of one repository often share theirs.
-            with open_regular(str(folder / name), follow_links=True) as opened:
-                stated = licence_of_bytes(opened.read(LICENCE_BYTES))
-        except (OSError, UnreadableError):
-            continue
-        if stated:
-            return stated
+        # A licence may be a link: the packages of one repository often share theirs.
+        with suppress(OSError, UnreadableError), open_regular(str(folder / name), follow_links=True) as opened:
+            if stated := licence_of_bytes(opened.read(LICENCE_BYTES)):
+                return stated
     return None
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from codecria.common.errors import CodecriaError
 from codecria.corpus.licence import UNKNOWN, is_licence_file
 from codecria.corpus.sources.files import FilesRecipe, nearest_licence, wanted
-from codecria.corpus.sources.folder import LICENCE_BYTES, DiskUnit, ListedFile, Places, licence_of_bytes, runs
+from codecria.corpus.sources.folder import LICENCE_BYTES, DiskUnit, Listed, ListedFile, Places, licence_of_bytes, runs
 from codecria.corpus.sources.git_program import Objects, ask, ask_lines, repositories
 from codecria.corpus.sources.source import Refused, UnreadableError
-from codecria.corpus.sources.walk import printable
+from codecria.corpus.sources.walk import existing_folder, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -73,10 +73,7 @@ class GitSource:
     """
 
     def __init__(self, recipe: GitRecipe) -> None:
-        self._recipe = recipe
-        self._root = Path(recipe.path).expanduser().absolute()
-        if not self._root.is_dir():
-            raise CodecriaError("no such folder", where=recipe.path, mend="check the path of the source")
+        self._recipe, self._root = recipe, existing_folder(recipe.path)
         if shutil.which("git") is None:
             raise CodecriaError("the git program is not installed", where=recipe.path, mend="install git")
 
@@ -126,11 +123,9 @@ class _Repository:
         docstrings = self._recipe.docstrings
         try:
             if self._recipe.revision == _WORKING_TREE:
-                for run in runs(self._on_disk(), lambda _: self._package):
-                    yield DiskUnit(tuple(run), docstrings)
+                yield from (DiskUnit(run, docstrings) for run in runs(self._on_disk()))
             else:
-                for run in runs(self._in_revision(), lambda _: self._package):
-                    yield GitUnit(tuple(run), docstrings, self._git)
+                yield from (GitUnit(run, docstrings, self._git) for run in runs(self._in_revision()))
         except UnreadableError as error:
             yield DiskUnit((self._refused(".", error.reason, error.detail),), docstrings)
 
@@ -144,7 +139,7 @@ class _Repository:
     def _refused(self, path: str, reason: str, detail: str) -> Refused:
         return Refused(path, self._package, self._package, 0, reason, detail)
 
-    def _on_disk(self) -> Iterator[ListedFile | Refused]:
+    def _on_disk(self) -> Iterator[Listed]:
         """Files of the working tree."""
         folder = str(self._folder)
         paths, whole = ask(self._git, "-C", folder, "--work-tree", folder, "ls-files", "-z", "--deduplicate")
@@ -165,7 +160,7 @@ class _Repository:
                 size, modified_ns = state.st_size, state.st_mtime_ns
                 yield ListedFile(file, modified_ns, _text(path), self._package, origin, licence, size, *taken)
 
-    def _in_revision(self) -> Iterator[ListedFile | Refused]:
+    def _in_revision(self) -> Iterator[Listed]:
         """Files of the revision, then of its history if that is asked for."""
         revision = f"{self._recipe.revision}^{{commit}}"
         found = ask_lines(self._git, "rev-list", "--timestamp", "--no-walk", "--end-of-options", revision, "--")
@@ -274,10 +269,9 @@ class _Repository:
 
 
 def _licence(objects: Objects, name: str, size_bytes: int) -> str | None:
-    try:
+    with suppress(UnreadableError):
         return licence_of_bytes(objects.read(name, size_bytes))
-    except UnreadableError:
-        return None
+    return None
 
 
 def _commit(line: bytes) -> _Commit:
@@ -291,8 +285,7 @@ def _text(path: bytes) -> str:
 
 
 def _state_of_regular(file: str) -> os.stat_result | None:
-    try:
+    with suppress(OSError):
         state = os.lstat(file)
-    except OSError:
-        return None
-    return state if stat.S_ISREG(state.st_mode) else None
+        return state if stat.S_ISREG(state.st_mode) else None
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import sysconfig
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from codecria.common.errors import CodecriaError
 from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_metadata, licence_of_text
 from codecria.corpus.sources.files import FilesRecipe, Wanted, wanted
-from codecria.corpus.sources.folder import DiskUnit, ListedFile, licence_of_folder, runs
+from codecria.corpus.sources.folder import DiskUnit, Listed, ListedFile, licence_of_folder, runs
 from codecria.corpus.sources.source import Form, Refused
 from codecria.corpus.sources.walk import SKIPPED_FOLDERS, Found, printable, walk
 
@@ -86,10 +87,9 @@ class PythonEnvironmentSource:
 
     def units(self) -> Iterator[DiskUnit]:
         """The standard library in name order, then each site folder in name order."""
-        for run in runs(self._files(), lambda entry: entry.package):
-            yield DiskUnit(tuple(run), self._recipe.docstrings)
+        return (DiskUnit(run, self._recipe.docstrings) for run in runs(self._files()))
 
-    def _files(self) -> Iterator[ListedFile | Refused]:
+    def _files(self) -> Iterator[Listed]:
         if self._recipe.standard_library:
             root = str(self._environment.standard_library)
             python = _Package("python", f"python {self._environment.version}", _STANDARD_LIBRARY_LICENCE)
@@ -98,7 +98,7 @@ class PythonEnvironmentSource:
         for site in self._environment.sites:
             yield from self._site(site)
 
-    def _site(self, site: Path) -> Iterator[ListedFile | Refused]:
+    def _site(self, site: Path) -> Iterator[Listed]:
         owners: dict[str, _Package] = {}
         descriptions: dict[str, str] = {}
         self._read_distributions(site, "", owners, descriptions)
@@ -117,9 +117,7 @@ class PythonEnvironmentSource:
             licence = self._licence_below_root(Path(found.file).parent, site) if slash and language is None else None
             yield from self._listed(found, owner._replace(licence=licence or owner.licence), language)
 
-    def _listed(
-        self, found: Found, package: _Package, described_in: str | None = None
-    ) -> Iterator[ListedFile | Refused]:
+    def _listed(self, found: Found, package: _Package, described_in: str | None = None) -> Iterator[Listed]:
         """The file if it is taken; a package's metadata is, with the language of its description."""
         if described_in is not None:
             taken = None if self._recipe.prose == "none" else Wanted("code-related", described_in)
@@ -139,10 +137,8 @@ class PythonEnvironmentSource:
         """Fill in who owns which file, and the descriptions' languages; vendored packages after their hosts."""
         nested: set[str] = set()
         for one in sorted(distributions(path=[str(site / below)]), key=lambda each: str(each.metadata["Name"])):
-            package, files = _package(one), [str(file) for file in one.files or ()]
-            for file in files:
-                if file.startswith("../"):
-                    continue
+            package = _package(one)
+            for file in (file for file in map(str, one.files or ()) if not file.startswith("../")):
                 owners[below + file] = package
                 inner = re.fullmatch(r"(.+/)[^/]+\.dist-info/METADATA", file)
                 if inner:
@@ -181,12 +177,9 @@ def _licence_of_files(distribution: Distribution) -> str | None:
     """What the package's own licence files say, `LICENSE` before `LICENSE.third-party`."""
     files = [file for file in distribution.files or () if is_licence_file(file.name) and ".dist-info" in str(file)]
     for file in sorted(files, key=lambda each: (len(each.parts), each.name)):
-        try:
-            text = Path(str(file.locate())).read_text("utf-8", "replace")
-        except OSError:
-            continue
-        if stated := licence_of_text(text):
-            return stated
+        with suppress(OSError):
+            if stated := licence_of_text(Path(str(file.locate())).read_text("utf-8", "replace")):
+                return stated
     return None
 
 
@@ -214,11 +207,8 @@ def _at(folder: Path) -> _Environment:
             settings[key.strip().lower()] = value.strip()
     libraries = sorted([*folder.glob("lib/python3.*"), *folder.glob("Lib")])
     if not libraries:
-        raise CodecriaError(
-            "is no Python environment: it holds no lib/python3.*",
-            where=str(folder),
-            mend="name the folder of a virtual environment or of a Python installation",
-        )
+        mend = "name the folder of a virtual environment or of a Python installation"
+        raise CodecriaError("is no Python environment: it holds no lib/python3.*", where=folder, mend=mend)
     library = libraries[-1]
     base = Path(settings["home"]).parent / library.relative_to(folder) if "home" in settings else library
     version = settings.get("version") or settings.get("version_info") or library.name.removeprefix("python")

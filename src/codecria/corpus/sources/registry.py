@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,12 +12,11 @@ from codecria.common.files import cache_folder
 from codecria.corpus.fetch_packages import PackageLock, fetch_packages, read_lock
 from codecria.corpus.sources.archive import ArchiveUnit
 from codecria.corpus.sources.files import FilesRecipe
-from codecria.corpus.sources.source import Refused
+from codecria.corpus.sources.source import Refused, RefusedUnit, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from codecria.corpus.sources.source import Unit
 
 _SHIPPED = Path(__file__).parents[2] / "recipes"
 
@@ -60,16 +58,8 @@ class RegistrySource:
     def __init__(self, recipe: RegistryRecipe) -> None:
         self._recipe = recipe
         self._folder = (Path(recipe.folder) if recipe.folder else cache_folder() / "registry").expanduser().resolve()
-        self._names = [
-            f"{registry}/{name}"
-            for registry, names in (
-                ("pypi", recipe.pypi),
-                ("npm", recipe.npm),
-                ("debian", recipe.debian),
-                ("debian-binary", recipe.debian_binary),
-            )
-            for name in dict.fromkeys(names)
-        ]
+        asked = {"pypi": recipe.pypi, "npm": recipe.npm, "debian": recipe.debian, "debian-binary": recipe.debian_binary}
+        self._names = [f"{registry}/{name}" for registry, names in asked.items() for name in dict.fromkeys(names)]
         self._lock = PackageLock()
         if recipe.lock is not None:
             named = Path(recipe.lock).expanduser()
@@ -88,29 +78,11 @@ class RegistrySource:
         recipe = FilesRecipe.model_validate(self._recipe.model_dump(include=set(FilesRecipe.model_fields)))
         for name in self._names:
             if name in fetched.missing:
-                yield MissingUnit(name, fetched.missing[name])
+                package, reason = name.partition("/")[2], fetched.missing[name]
+                yield RefusedUnit(name, 0, reason, Refused(name, package, package, 0, "not-in-registry", reason))
                 continue
             files = fetched.packages[name].files
             archive = next((file.name for file in files if file.name.endswith(".dsc")), files[0].name)
             held = repr(([file.sha256 for file in files], recipe.model_dump_json()))
             state, size_bytes = hashlib.sha256(held.encode()).hexdigest(), sum(file.size_bytes for file in files)
             yield ArchiveUnit(f"{name}/{archive}", size_bytes, state, str(self._folder / name / archive), recipe)
-
-
-@dataclass(frozen=True, slots=True)
-class MissingUnit:
-    """A package that no registry has."""
-
-    name: str
-    reason: str
-    size_bytes: int = 0
-
-    @property
-    def state(self) -> str:
-        """Why it is missing."""
-        return self.reason
-
-    def files(self) -> Iterator[Refused]:
-        """One line for the ledger."""
-        package = self.name.partition("/")[2]
-        yield Refused(self.name, package, package, 0, "not-in-registry", self.reason)

@@ -30,6 +30,13 @@ class UnreadableError(Exception):
         self.detail = detail
 
 
+def reason_of(error: UnreadableError | OSError) -> tuple[str, str]:
+    """Reason and detail for the ledger."""
+    if isinstance(error, UnreadableError):
+        return error.reason, error.detail
+    return "unreadable", (error.strerror or str(error)).lower()
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file that may become a document.
@@ -88,24 +95,36 @@ class Unit(Protocol):
     @property
     def name(self) -> str:
         """Names the unit in the ledger where all of it fails: valid UTF-8."""
-        ...
 
     @property
     def size_bytes(self) -> int:
         """How much there is to read, about: for the progress bar."""
-        ...
 
     @property
     def state(self) -> str:
         """Changes when what the unit holds changes: sizes and times, or a hash."""
-        ...
 
     def files(self) -> Iterator[SourceFile | Refused]:
         """The files, in an order that does not change while the unit's state does not.
 
         May raise OSError or UnreadableError part of the way: what came before is kept, the rest is one ledger line.
         """
-        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedUnit:
+    """A unit that cannot be read, or of which only that is known: one line of the ledger."""
+
+    name: str
+    size_bytes: int
+    state: str
+    refused: Refused | UnreadableError
+
+    def files(self) -> Iterator[Refused]:
+        """The line."""
+        if isinstance(self.refused, UnreadableError):
+            raise self.refused
+        yield self.refused
 
 
 class Source(Protocol):
@@ -113,8 +132,6 @@ class Source(Protocol):
 
     def units(self) -> Iterator[Unit]:
         """All units, in an order that does not change while the source does not; listed as a stream."""
-        ...
 
     def describe(self) -> str:
         """One line for the manifest: what it is and where."""
-        ...

@@ -18,7 +18,7 @@ from codecria.corpus.document import Kind  # noqa: TC001 (pydantic reads it)
 from codecria.corpus.languages import PROSE_LANGUAGES
 from codecria.corpus.licence import UNKNOWN
 from codecria.corpus.sources.files import FilesRecipe, Wanted, wanted
-from codecria.corpus.sources.source import Refused, SourceFile, UnreadableError
+from codecria.corpus.sources.source import Refused, RefusedUnit, SourceFile, UnreadableError
 from codecria.corpus.sources.table_layouts import (
     ColumnName,
     Layout,
@@ -111,44 +111,16 @@ class TableSource:
                 with open_table(recipe.path, recipe.options, table.file) as file:
                     names, parts = look_into(file, table)
             except BROKEN as error:
-                yield RefusedUnit(table, "damaged" if is_damage(error) else "unreadable", said(error))
+                wrong = UnreadableError("damaged" if is_damage(error) else "unreadable", said(error))
+                yield RefusedUnit(table.path, table.size_bytes, f"{table.stamp} {wrong.detail}", wrong)
                 continue
             fields, missing = columns_of(recipe.layout, recipe.columns, names, recipe.content is not None)
             if missing:
-                yield RefusedUnit(table, "missing-column", missing)
+                refused = Refused(table.path, table.path, table.path, table.size_bytes, "missing-column", missing)
+                yield RefusedUnit(table.path, table.size_bytes, f"{table.stamp} {missing}", refused)
                 continue
             for begin, end, size_bytes in parts:
                 yield TableUnit(recipe, table, fields, begin, end, size_bytes)
-
-
-@dataclass(frozen=True)
-class RefusedUnit:
-    """A table that cannot be read."""
-
-    table: Table
-    reason: str
-    detail: str
-
-    @property
-    def name(self) -> str:
-        """The table's path."""
-        return self.table.path
-
-    @property
-    def size_bytes(self) -> int:
-        """Of the file."""
-        return self.table.size_bytes
-
-    @property
-    def state(self) -> str:
-        """Of the file, and of what is wrong with it."""
-        return f"{self.table.stamp} {self.detail}"
-
-    def files(self) -> Iterator[Refused]:
-        """One line for all of it."""
-        if self.reason != "missing-column":
-            raise UnreadableError(self.reason, self.detail)
-        yield Refused(self.name, self.name, self.name, self.size_bytes, self.reason, self.detail)
 
 
 @dataclass(frozen=True)

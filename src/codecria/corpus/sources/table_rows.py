@@ -63,15 +63,13 @@ def open_filesystem(address: str, options: Mapping[str, str]) -> tuple[Any, str]
     Raises:
         CodecriaError: fsspec or its part for this sort of address is missing, or there is no such sort.
     """
-    mend = "pip install 'codecria[remote]', and the package it names"
     try:
         from fsspec.core import url_to_fs
 
         return url_to_fs(address, **options)
-    except ImportError as error:
-        raise CodecriaError(f"this address cannot be read: {error}", where=address, mend=mend) from error
-    except ValueError as error:
-        mend = "check how it begins"
+    except (ImportError, ValueError) as error:
+        install = "pip install 'codecria[remote]', and the package it names"
+        mend = install if isinstance(error, ImportError) else "check how it begins"
         raise CodecriaError(f"this address cannot be read: {error}", where=address, mend=mend) from error
 
 
@@ -135,9 +133,8 @@ def look_into(file: BinaryIO, table: Table) -> tuple[frozenset[str], list[tuple[
         metadata = pq.ParquetFile(file).metadata
         paths = [metadata.schema.column(n).path.split(".") for n in range(metadata.num_columns)]
         names = {path[0] for path in paths} | {path[3] for path in paths if path[0] == "files" and len(path) > 3}
-        return frozenset(names), list(
-            _runs([metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)])
-        )
+        sizes = [metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)]
+        return frozenset(names), list(_runs(sizes))
     names = set[str]()
     for _, row in islice(_json_rows(file, table.path, 0, sys.maxsize), 100):  # what is null may be left out of some
         if isinstance(row, dict):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from codecria.common.errors import CodecriaError
 from codecria.corpus.sources.source import UnreadableError
 
 if TYPE_CHECKING:
@@ -83,6 +85,18 @@ def _plain(error: OSError) -> str:
 def printable(name: str) -> str:
     r"""A file name as valid UTF-8; bytes that are not are written `\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def existing_folder(path: str) -> Path:
+    """The folder a recipe names.
+
+    Raises:
+        CodecriaError: it does not exist.
+    """
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        raise CodecriaError("no such folder", where=path, mend="check the path of the source")
+    return folder
 
 
 def open_regular(file: str, follow_links: bool = False) -> BinaryIO:

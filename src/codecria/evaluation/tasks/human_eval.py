@@ -8,6 +8,7 @@ SmolLM2, whose tokenizer joins a line end and an indentation, wrote a function's
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
@@ -16,14 +17,13 @@ from codecria.common.errors import CodecriaError
 from codecria.common.recipe import Recipe
 from codecria.evaluation.pass_at_k import pass_at_k
 from codecria.evaluation.samples import Sample
-from codecria.evaluation.subject import Group, in_groups, prompt_hash
+from codecria.evaluation.subject import Group, Subject, in_groups, prompt_hash
 from codecria.evaluation.tasks.problems import Problem, load_problems
 from codecria.evaluation.writing import generate
 from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
     from codecria.evaluation.judge import Judge
-    from codecria.evaluation.subject import Subject
     from codecria.generation.code_model import CodeModel, Prepared
     from codecria.generation.sequence import Completion
 
@@ -78,16 +78,13 @@ def human_eval_groups(recipe: HumanEvalRecipe, seed: int) -> list[Group]:
         row = Sample(TASK, recipe.method, "all", not_run={f"pass@{k}": str(error) for k in recipe.k})
         return [Group(f"{TASK}-none", 1, lambda _subject, _judge: [row])]
     return [
-        _group(number, problems[part], recipe, seed)
+        Group(
+            f"{TASK}-{recipe.method}-{number:05d}",
+            len(problems[part]),
+            partial(run_problems, problems=problems[part], recipe=recipe, seed=seed),
+        )
         for number, part in enumerate(in_groups(problems, recipe.group_problems))
     ]
-
-
-def _group(number: int, problems: list[Problem], recipe: HumanEvalRecipe, seed: int) -> Group:
-    def run(subject: Subject, judge: Judge) -> list[Sample]:
-        return run_problems(subject, judge, problems, recipe, seed)
-
-    return Group(f"{TASK}-{recipe.method}-{number:05d}", len(problems), run)
 
 
 def run_problems(

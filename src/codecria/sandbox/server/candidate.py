@@ -57,7 +57,8 @@ def _run(code: str, script: bool, report: int, reader: int, writer: int) -> int:
             _quietly(flush)
     except BaseException as error:
         if not (script and isinstance(error, SystemExit) and error.code in (None, 0)):
-            wire.write_all(report, ENDED + wire.frame(json.dumps(_explained(error, code)).encode()))
+            told = explain(error, "program", code, "the program called {}")
+            wire.write_all(report, ENDED + wire.frame(json.dumps(told).encode()))
             return 1
     wire.write_all(report, DEFINED)
     if not script:
@@ -67,36 +68,30 @@ def _run(code: str, script: bool, report: int, reader: int, writer: int) -> int:
     return 0
 
 
-def explain(error: BaseException) -> str:
-    """One line: the kind of error and its message."""
-    with contextlib.suppress(Exception):
-        message = " ".join(str(error).split())
-        if message:
-            return f"{type(error).__name__}: {message[:1000]}"
-    return type(error).__name__
+def explain(error: BaseException, half: str, source: str, leaving: str) -> dict[str, str]:
+    """A verdict of one line: the kind of error, its message and the line of the source it came from.
 
-
-def quote_line(text: str, number: int) -> str:
-    """A line of the source in back quotes, shortened; empty where there is no such line."""
-    lines = text.splitlines()
-    if not 0 < number <= len(lines):
-        return ""
-    return f": `{lines[number - 1].strip()[:200]}`"
-
-
-def _explained(error: BaseException, code: str) -> dict[str, str]:
+    Args:
+        error: what a half of the program raised.
+        half: "program" or "tests".
+        source: its text.
+        leaving: what is said of an exit, with `{}` for the call.
+    """
     if isinstance(error, MemoryError):
         return {"status": "memory", "detail": "MemoryError"}
-    detail = explain(error)
+    detail = type(error).__name__
+    with contextlib.suppress(Exception):
+        if message := " ".join(str(error).split()):
+            detail = f"{detail}: {message[:1000]}"
     if isinstance(error, SystemExit):
-        detail = f"the program called exit({error.code!r:.100})"
-    line = peer.place_in(error, "<program>")
+        detail = leaving.format(f"exit({error.code!r:.100})")
+    line = peer.place_in(error, f"<{half}>")
     if isinstance(error, SyntaxError) and not line:
         line = error.lineno or 0
-    return {
-        "status": "failed",
-        "detail": detail + (f"; line {line} of the program{quote_line(code, line)}" if line else ""),
-    }
+    if line:
+        quoted = source.splitlines()[line - 1 : line] if line > 0 else []
+        detail += f"; line {line} of the {half}" + "".join(f": `{text.strip()[:200]}`" for text in quoted)
+    return {"status": "failed", "detail": detail}
 
 
 def _finish() -> None:

@@ -107,17 +107,10 @@ def _namespace(peer: Peer, entry_point: str | None, output: str | None) -> dict[
 
 
 def _explained(error: BaseException, tests: str, entry_point: str | None) -> dict[str, str]:
-    if isinstance(error, MemoryError):
-        return {"status": "memory", "detail": "MemoryError"}
     if isinstance(error, KeyError) and error.args == (entry_point,) and not place_in(error, "<tests>"):
         return {"status": "failed", "detail": f"the program does not define '{entry_point}'"}
-    detail = candidate.explain(error)
-    if isinstance(error, SystemExit):
-        detail = f"exit({error.code!r:.100}) was called before the tests ended"
-    line = place_in(error, "<tests>")
-    if isinstance(error, SyntaxError) and not line:
-        line = error.lineno or 0
-    if line:
-        detail += f"; line {line} of the tests{candidate.quote_line(tests, line)}"
+    verdict = candidate.explain(error, "tests", tests, "{} was called before the tests ended")
+    if verdict["status"] == "memory":
+        return verdict
     notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]
-    return {"status": "failed", "detail": "; ".join([detail, *notes[:1]])[:_DETAIL_CHARACTERS]}
+    return {**verdict, "detail": "; ".join([verdict["detail"], *notes[:1]])[:_DETAIL_CHARACTERS]}

@@ -43,14 +43,7 @@ class Peer:
         after: run after every answer (the candidate flushes what it printed).
     """
 
-    def __init__(
-        self,
-        reader: int,
-        writer: int,
-        *,
-        home: str | None,
-        after: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, reader: int, writer: int, *, home: str | None, after: Callable[[], None] = lambda: None) -> None:
         self._reader, self._writer, self._home, self._after = reader, writer, home, after
         self._names: dict[str, Any] | None = None
         self._objects: list[Any] = []

@@ -184,12 +184,7 @@ def _take_known(reader: _Reader) -> Any:
     return _KNOWN[parts[0]][2](*parts[1:])
 
 
-_CONSTANT_TAGS: dict[type, bytes] = {
-    type(None): b"N",
-    bool: b"T",
-    type(Ellipsis): b".",
-    type(NotImplemented): b"!",
-}
+_CONSTANT_TAGS: dict[type, bytes] = {type(None): b"N", bool: b"T", type(Ellipsis): b".", type(NotImplemented): b"!"}
 _SEQUENCE_TAGS: dict[type, bytes] = {list: b"l", tuple: b"t", set: b"e", frozenset: b"z"}
 
 _TAKERS: dict[int, Callable[[_Reader], Any]] = {

@@ -1,0 +1,16 @@
+"""In which order a model's texts are looked at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from codecria.generation.code_model import InfillOptions
+
+
+def draws(samples: int, seed: int) -> tuple[InfillOptions, InfillOptions]:
+    """Options for the most probable text, then for so many samples."""
+    return (
+        {"temperature": 0.0, "n": 1},
+        {"temperature": 0.8, "top_p": 0.95, "n": samples, "seed": seed},
+    )
