@@ -450,7 +450,7 @@ def test_scores_that_are_no_numbers_fail_their_text_alone_and_are_not_kept(n):
     with pytest.raises(CodecriaError, match="not finite"):
         engine.generate([[*prompts[0], 155]], options)
     ((again,),) = engine.generate([[*prompts[0], 7]], options)
-    assert again.reused_tokens == 40 and len(again.ids) == 20
+    assert again.ids == Engine(model).generate([[*prompts[0], 7]], options)[0][0].ids
 
 
 def test_int8_keys_and_values_score_nearly_as_exact_ones_and_take_less_memory():
