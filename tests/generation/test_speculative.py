@@ -44,8 +44,8 @@ def counting_model(strength, vocab_size):
     model = random_model(seed=3, vocab_size=vocab_size, hidden_size=32, num_layers=1)
     with torch.no_grad():
         table = model.model.embed_tokens.weight
-        table.copy_(torch.nn.functional.normalize(torch.randn(table.shape, generator=torch.Generator().manual_seed(0))))
-        model.lm_head.weight.add_(strength * table.roll(1, dims=0))
+        table.copy_(torch.randn(table.shape, generator=torch.Generator().manual_seed(0)) * 4)
+        model.lm_head.weight.mul_(0.3).add_(strength * torch.nn.functional.normalize(table.roll(1, dims=0)))
     return model
 
 
@@ -71,19 +71,19 @@ def test_drafts_change_neither_greedy_nor_sampled_texts():
         quick, some = texts(model, 8, 6, **options)
         assert [each.ids for each in quick] == [each.ids for each in plain]
         assert none.drafted_tokens == 0
-        if "stop_ids" not in options:
-            assert some.accepted_tokens > 0 and some.drafted_tokens > some.accepted_tokens
+        assert some.accepted_tokens > 0
+        assert "temperature" not in options or some.drafted_tokens > some.accepted_tokens
 
 
 def test_texts_with_drafts_have_the_models_distribution():
     """Draws of other seeds, so that the two sets have nothing in common but the distribution."""
-    model = counting_model(0.5, vocab_size=12)
+    model = counting_model(0.7, vocab_size=12)
     counts = []
     for draft_tokens, first in ((0, 0), (8, 100_000)):
         engine = Engine(model, draft_tokens=draft_tokens)
         made = [0] * 12
         for seed in range(first, first + 400):
-            options = SamplingOptions(max_tokens=4, temperature=2.0, seed=seed)
+            options = SamplingOptions(max_tokens=4, temperature=1.0, seed=seed)
             made[engine.generate([PROMPT], options)[0][0].ids[-1]] += 1
         counts.append(made)
     assert engine.statistics().accepted_tokens > 100
