@@ -176,10 +176,11 @@ class Narrow(Product):
         """See `Product.__call__`."""
         own = self._ready()
         if own is not None and len(x_NI) <= MOST_KERNEL_TOKENS:
+            weights, table = self.tensors
             around = None if norm is None else (norm.weight, norm.eps)
             added = [None] * len(x_NI) if added_NO is None else added_NO.split(MOST_TOKENS)
             parts = [
-                own.product(self.bits, *self.tensors, part, self.outputs, around, gated, more)
+                own.product(self.bits, weights, table, part, self.outputs, around, gated, more)
                 for part, more in zip(x_NI.split(MOST_TOKENS), added, strict=False)
             ]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -262,9 +263,10 @@ class Int4(Narrow):
 
     def wide(self, dtype: torch.dtype) -> Tensor:
         """See `Narrow.wide`."""
+        weights, table = self.tensors
         if self.kernel is not None:
-            return self.kernel.widen(4, *self.tensors, self.outputs, self.inputs).to(dtype)
-        return _unpacked(*self.tensors, dtype).t()
+            return self.kernel.widen(4, weights, table, self.outputs, self.inputs).to(dtype)
+        return _unpacked(weights, table, dtype).t()
 
     def _lay_out(self) -> None:
         packed, scales_zeros = self.tensors

@@ -116,7 +116,7 @@ def load_quantised(checkpoint: Checkpoint, form: Form, device: torch.device) -> 
     table = reader.rows(EMBEDDING)
     model.head = table if model.lm_head is None else reader.rows(HEAD)
     model.lm_head = None
-    model.model.embed_tokens = _embedding(table)
+    model.model.embed_tokens = _embedding(table)  # pyright: ignore[reportAttributeAccessIssue]
     return model
 
 
@@ -170,7 +170,7 @@ class _Reader:
             return product
         layers = [name.removesuffix(".weight") for name in names]
         factors = [adapter.read_factors(layer) if layer in adapter.layers else (None, None) for layer in layers]
-        sized = [(rows, *pair) for (rows, _), pair in zip(shapes, factors, strict=True)]
+        sized = [(rows, down, up) for (rows, _), (down, up) in zip(shapes, factors, strict=True)]
         return beside(product, sized, adapter.alpha / adapter.rank)
 
     def _is_fine(self, name: str) -> bool:

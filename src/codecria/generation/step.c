@@ -74,9 +74,10 @@ static void prepare(Token *token, const bf16 *x, int inputs, const bf16 *norm, f
         const float *group = numbers + g * GROUP;
         float most = 0;
         for (int i = 0; i < GROUP; i++) most = fmaxf(most, fabsf(group[i]));
-        // fmaxf passes over NaN; a token with one must not look sound.
-        float scale = most / 127, check = 0;
-        for (int i = 0; i < GROUP; i++) check += group[i] * 0;
+        // fmaxf passes over what is no number; a token with one must not look sound.
+        int broken = 0;
+        for (int i = 0; i < GROUP; i++) broken |= group[i] != group[i];
+        float scale = broken ? NAN : most / 127;
         float inverse = scale > 0 ? 1 / scale : 0;
         int sum = 0;
         for (int i = 0; i < GROUP; i++) {
@@ -84,8 +85,8 @@ static void prepare(Token *token, const bf16 *x, int inputs, const bf16 *norm, f
             token->codes[g * GROUP + i] = (int8_t)code;
             sum += code;
         }
-        token->scales[g] = scale + check;
-        token->sums[g] = (scale + check) * sum;
+        token->scales[g] = scale;
+        token->sums[g] = scale * sum;
     }
 }
 
