@@ -205,28 +205,19 @@ class CodeModel:
             found += self._many([self.prepare_infill(prefix, suffix, **sampled)])[0]
         return ranked(found)
 
-    def cursor(
-        self,
-        prefix: str,
-        suffix: str,
-        path: str | None = None,
-        files: Sequence[tuple[str, str]] = (),
-        **options: Unpack[InfillOptions],
-    ) -> Cursor:
+    def cursor(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Cursor:
         """A session at a cursor: text is typed, deleted and suggested, and each step reuses what was read before.
 
         Args:
             prefix: the document before the cursor.
             suffix: the document after it.
-            path: the document's.
-            files: (path, text) of other files, what helps most last.
-            options: of every suggestion. The order is suffix first wherever the family knows it: then a key
-                changes the prompt's end alone.
+            options: of every suggestion, `path` and `files` among them. The order is suffix first wherever the family
+                knows it: then a key changes the prompt's end alone.
 
         Raises:
             CodecriaError: the model does not infill.
         """
-        return Cursor(self, prefix, suffix, {**options, "path": path, "files": tuple(files)})
+        return Cursor(self, prefix, suffix, options)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Completion:
         """Answer a conversation: messages with `role` and `content`.
