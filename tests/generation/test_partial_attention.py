@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -32,7 +34,7 @@ def test_the_kernel_and_plain_products_agree(dtype, tolerance, masked):
 def test_parts_merged_are_the_whole(cuts):
     q, k, v = random(1, 2, 6, 16, seed=1), random(1, 2, 40, 16, seed=2) * 4, random(1, 2, 40, 16, seed=3)
     found = None
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in itertools.pairwise(cuts):
         part = attend_part(q, k[:, :, start:stop], v[:, :, start:stop])
         found = part if found is None else merge(found, part)
     torch.testing.assert_close(found[0], F.scaled_dot_product_attention(q, k, v), atol=1e-5, rtol=1e-5)

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import settings
@@ -7,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from codecria.common.errors import CodecriaError
 from codecria.generation import prefix_tree
 from codecria.generation.extent import Layout
-from codecria.generation.prefix_tree import CacheFull, PrefixTree
+from codecria.generation.prefix_tree import CacheFullError, PrefixTree
 
 BLOCK = 4
 
@@ -109,9 +111,9 @@ def test_the_leaf_used_longest_ago_is_given_up_first_and_running_ones_never():
     assert tree.evictions == 1
     assert insert(tree, list(range(2000, 2040))) == 0
     assert held(running) == list(range(1000, 1040))
-    with pytest.raises(CacheFull, match="has no room"):
+    with pytest.raises(CacheFullError, match="has no room"):
         tree.reserve(running, 200)
-    assert issubclass(CacheFull, CodecriaError)
+    assert issubclass(CacheFullError, CodecriaError)
     assert tree.evictions == 2, "what cannot succeed gives nothing up"
 
 
@@ -154,13 +156,13 @@ class Machine(RuleBasedStateMachine):
     def open(self, prompt):
         try:
             leaf = self.tree.open(prompt, len(prompt) - 1)
-        except CacheFull:
+        except CacheFullError:
             return
         assert leaf.end < len(prompt) and held(leaf) == prompt[: leaf.end]
         try:
             extend(self.tree, leaf, prompt[leaf.end :])
             self.running.append((leaf, list(prompt)))
-        except CacheFull:
+        except CacheFullError:
             self.tree.close(leaf)
 
     @precondition(lambda self: self.running)
@@ -172,7 +174,7 @@ class Machine(RuleBasedStateMachine):
         try:
             extend(self.tree, leaf, ids)
             text += ids
-        except CacheFull:
+        except CacheFullError:
             pass
 
     @precondition(lambda self: self.running)
@@ -199,7 +201,7 @@ class Machine(RuleBasedStateMachine):
         try:
             self.tree.make_room(more)
             assert self.tree.free >= more
-        except CacheFull:
+        except CacheFullError:
             assert self.tree.evictions == before
 
     @invariant()
@@ -216,7 +218,7 @@ class Machine(RuleBasedStateMachine):
         for extent in extents:
             views = sorted((node for node in nodes if node.extent is extent), key=lambda node: (node.slot, node.stop))
             assert views[0].slot == 0 and views[-1].stop <= extent.capacity
-            for one, other in zip(views, views[1:], strict=False):
+            for one, other in itertools.pairwise(views):
                 assert one.stop == other.slot and other.parent is one
 
     @invariant()

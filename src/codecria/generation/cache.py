@@ -15,7 +15,7 @@ from codecria.generation.tails import Tails
 if TYPE_CHECKING:
     import torch
 
-    from codecria.generation.prefix_tree import Node
+    from codecria.generation.prefix_node import Node
     from codecria.model.config import ModelConfig
 
 CacheType = Literal["model", "int8"]
@@ -82,7 +82,7 @@ class Cache:
         Never all of them are: the last one has to go through the model for its scores.
 
         Raises:
-            CacheFull: there is no memory.
+            CacheFullError: there is no memory.
         """
         place = Place(self.tree.open(ids, len(ids) - 1))
         held = place.length
@@ -102,7 +102,7 @@ class Cache:
         """A place for one of the texts behind a shared leaf. Its lock is among those that `fork` took.
 
         Raises:
-            CacheFull: there is no memory.
+            CacheFullError: there is no memory.
         """
         row = len(self._rows)
         self.tails.reserve(row + 1 if row < self.tails.rows else max(1, 2 * row), 1)
@@ -113,7 +113,7 @@ class Cache:
         """Have memory for so many more tokens.
 
         Raises:
-            CacheFull: there is none.
+            CacheFullError: there is none.
         """
         if place.row is None:
             self.tree.reserve(place.leaf, tokens)

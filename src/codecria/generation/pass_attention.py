@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from codecria.generation.cache import Cache, Place
     from codecria.generation.extent import Extent
-    from codecria.generation.prefix_tree import Node
+    from codecria.generation.prefix_node import Node
 
 _MASKED_SCORES = 2**18
 _PIECE_SLOTS = 4096
@@ -210,7 +210,7 @@ def _attend_together(q_BGQK: Tensor, k_1GSK: Tensor, v_1GSK: Tensor) -> tuple[Te
 
 
 def _causal_mask(groups: int, tokens: int, part: _Part, like: Tensor) -> Tensor:
-    """The part's last slots are the tokens': scores to add, once for each of the heads that share keys: [1, 1, Q, S]."""
+    """The part's last slots are the tokens': scores to add, once for each head that shares keys: [1, 1, Q, S]."""
     slots = part.stop - part.start
     unseen = torch.ones(tokens, slots, dtype=torch.bool, device=like.device).triu_(slots - tokens + 1)
     mask = torch.zeros(tokens, slots, dtype=like.dtype, device=like.device).masked_fill_(unseen, -torch.inf)

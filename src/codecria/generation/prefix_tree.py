@@ -14,69 +14,20 @@ from typing import TYPE_CHECKING
 
 from codecria.common.errors import CodecriaError
 from codecria.generation.extent import Extent
+from codecria.generation.memory import out_of_memory
+from codecria.generation.prefix_node import Node, common_length
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from codecria.generation.extent import Layout
 
 SHARE_LEAST = 256
 """Tokens that are worth a node of their own; as many are given up at most when a leaf is cut back."""
 
-_COMPARED = 512
 
-
-class CacheFull(CodecriaError):
+class CacheFullError(CodecriaError):
     """There is no memory for more keys and values, though all was given up that nobody runs behind."""
-
-
-class Node:
-    """A run of tokens behind those of its parent.
-
-    Attributes:
-        ids: the tokens.
-        first: position of the first one in the sequence.
-        extent: where its keys and values lie.
-        slot: the first one's slot.
-        locks: sequences that run behind it; whoever locks a leaf that `grows` extends it.
-    """
-
-    __slots__ = ("children", "extent", "first", "grows", "ids", "locks", "parent", "slot", "used")
-
-    def __init__(self, parent: Node | None, first: int, extent: Extent, slot: int) -> None:
-        self.parent = parent
-        self.children: list[Node] = []
-        self.ids: list[int] = []
-        self.first = first
-        self.extent = extent
-        self.slot = slot
-        self.locks = 0
-        self.grows = False
-        self.used = 0
-
-    @property
-    def end(self) -> int:
-        """Tokens from the root to this node's last."""
-        return self.first + len(self.ids)
-
-    @property
-    def stop(self) -> int:
-        """The slot behind its last token."""
-        return self.slot + len(self.ids)
-
-    @property
-    def idle(self) -> bool:
-        """Whether it is a leaf that nobody runs behind."""
-        return not self.locks and not self.children
-
-    def path(self) -> list[Node]:
-        """The nodes from below the root to this one."""
-        nodes: list[Node] = []
-        node = self
-        while node.parent is not None:
-            nodes.append(node)
-            node = node.parent
-        return nodes[::-1]
 
 
 class PrefixTree:
@@ -135,7 +86,7 @@ class PrefixTree:
         """Have memory for so many more tokens behind a leaf.
 
         Raises:
-            CacheFull: there is none.
+            CacheFullError: there is none.
         """
         extent, needed = leaf.extent, leaf.stop + tokens
         if needed <= extent.capacity:
@@ -146,7 +97,7 @@ class PrefixTree:
             capacity = self.layout.whole(needed)
         more = (capacity - extent.capacity) * self.layout.slot_bytes
         self.make_room(more)
-        extent.resize(capacity, leaf.stop)
+        self.allocate(lambda: extent.resize(capacity, leaf.stop))
         self.nbytes += more
 
     @property
@@ -158,19 +109,38 @@ class PrefixTree:
         """Give up idle leaves, the one that was used longest ago first, until `more` bytes are free.
 
         Raises:
-            CacheFull: they would not be; then nothing is given up.
+            CacheFullError: they would not be; then nothing is given up.
         """
         if self.free >= more:
             return
         if self.budget - self.locked_bytes() - self.taken < more:
-            raise CacheFull(
+            raise CacheFullError(
                 f"the cache of {self.budget / 2**20:.0f} MiB has no room for {more / 2**20:.1f} MiB of keys and values"
                 " beside those of the running texts",
                 mend="give the engine more `cache_bytes`, or ask for shorter or fewer texts at once",
             )
         while self.free < more:
-            self.remove(min((node for node in self.nodes() if node.idle), key=lambda node: node.used))
-            self.evictions += 1
+            self._evict()
+
+    def allocate(self, take: Callable[[], None]) -> None:
+        """Take memory that `make_room` has granted. Where the machine has it not, idle leaves are given up for it.
+
+        Raises:
+            CacheFullError: the machine has none even so.
+        """
+        while True:
+            try:
+                return take()
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if not any(node.idle for node in self.nodes()):
+                    raise CacheFullError(
+                        f"the machine has no memory for more keys and values, of which it holds"
+                        f" {(self.nbytes + self.taken) / 2**20:.0f} MiB of the {self.budget / 2**20:.0f} allowed",
+                        mend="give the engine fewer `cache_bytes` and `max_rows`, or `cache_type` int8",
+                    ) from error
+            self._evict()
 
     def locked_bytes(self) -> int:
         """Bytes that would be left if all were given up that nobody runs behind."""
@@ -190,7 +160,7 @@ class PrefixTree:
         leaf.grows = False
         parent = leaf.parent
         assert parent is not None
-        twins = [each for each in parent.children if each is not leaf and _common(each.ids, leaf.ids, 0) > 0]
+        twins = [each for each in parent.children if each is not leaf and common_length(each.ids, leaf.ids, 0) > 0]
         if not leaf.children and any(twin.ids[: len(leaf.ids)] == leaf.ids for twin in twins):
             self.remove(leaf)
             return
@@ -218,8 +188,9 @@ class PrefixTree:
         extent = leaf.extent
         kept = self.layout.whole(leaf.slot)
         if kept < extent.capacity:
-            self.nbytes -= (extent.capacity - kept) * self.layout.slot_bytes
+            freed = extent.capacity - kept
             extent.resize(kept, leaf.slot)
+            self.nbytes -= freed * self.layout.slot_bytes
         self._join(parent)
 
     def nodes(self) -> Iterator[Node]:
@@ -229,6 +200,10 @@ class PrefixTree:
             node = waiting.pop()
             waiting.extend(node.children)
             yield node
+
+    def _evict(self) -> None:
+        self.remove(min((node for node in self.nodes() if node.idle), key=lambda node: node.used))
+        self.evictions += 1
 
     def keep(self, parent: Node, ids: list[int]) -> Node | None:
         """A new idle leaf for `ids` behind a node, whose keys and values the caller writes.
@@ -250,7 +225,7 @@ class PrefixTree:
             node.used = self._tick()
             best, common = None, 0
             for child in node.children:
-                shared = _common(child.ids, prompt, at, limit)
+                shared = common_length(child.ids, prompt, at, limit)
                 if shared > common:
                     best, common = child, shared
             if best is None or common < len(best.ids):
@@ -290,7 +265,7 @@ class PrefixTree:
         leaf = self._lock(self._new_leaf(node.parent), grows=True)
         try:
             self.reserve(leaf, count)
-        except CacheFull:
+        except BaseException:
             self.close(leaf)
             raise
         leaf.extent.copy_from(node.extent, node.slot, count, 0)
@@ -306,15 +281,3 @@ class PrefixTree:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
-
-
-def _common(ids: list[int], prompt: list[int], at: int, limit: int | None = None) -> int:
-    """How many leading `ids` the prompt has from `at` on, up to its token `limit`."""
-    most = min(len(ids), (len(prompt) if limit is None else limit) - at)
-    if most <= 0 or ids[0] != prompt[at]:
-        return 0
-    for start in range(0, most, _COMPARED):
-        stop = min(start + _COMPARED, most)
-        if ids[start:stop] != prompt[at + start : at + stop]:
-            return next(place for place in range(start, stop) if ids[place] != prompt[at + place])
-    return most

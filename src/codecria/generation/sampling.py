@@ -1,8 +1,9 @@
 """From scores to the next token.
 
-In this order: logit bias and penalties, forbidden ids, then, as transformers' do, temperature, top-k, top-p, min-p. What
-is left is drawn from by inverting its cumulative distribution at a number keyed by (seed, sample, step), so a sample
-depends neither on the other rows of its batch nor on the draws before it. Rows of a batch may have different options.
+In this order: logit bias and penalties, forbidden ids, then, as transformers' do, temperature, top-k, top-p, min-p.
+What is left is drawn from by inverting its cumulative distribution at a number keyed by (seed, sample, step), so a
+sample depends neither on the other rows of its batch nor on the draws before it. Rows of a batch may have different
+options.
 
 Shapes: B rows, V vocabulary, C candidates.
 """

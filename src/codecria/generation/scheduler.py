@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LOWER_TURN = 8
 
 
-class QueueFull(CodecriaError):
+class QueueFullError(CodecriaError):
     """So many texts wait that no more are taken."""
 
 

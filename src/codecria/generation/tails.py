@@ -32,20 +32,23 @@ class Tails:
         """Have memory for so many rows of so many slots.
 
         Raises:
-            CacheFull: there is none.
+            CacheFullError: there is none.
         """
         if rows <= self.rows and slots <= self.slots:
             return
         rows, slots = max(rows, self.rows), max(self._layout.whole(slots), self.slots)
         nbytes = rows * slots * dataclasses.replace(self._layout, int8=False).slot_bytes
         self._tree.make_room(nbytes - self._tree.taken)
-        self._tree.taken = nbytes
+        self._tree.allocate(lambda: self._resize(rows, slots))
+        self._tree.taken, self.rows, self.slots = nbytes, rows, slots
+
+    def _resize(self, rows: int, slots: int) -> None:
         for layer, old in enumerate(self._stored):
             # Zeros, not empty: a slot that is masked out still must not hold a NaN.
             new = old.new_zeros(2, rows, old.shape[2], slots, old.shape[4])
-            new[:, : self.rows, :, : self.slots] = old
+            # Cut, for a layer may have been enlarged before memory ended at a later one.
+            new[:, : self.rows, :, : self.slots] = old[:, : self.rows, :, : self.slots]
             self._stored[layer] = new
-        self.rows, self.slots = rows, slots
 
     def release(self) -> None:
         """Give all memory back."""
