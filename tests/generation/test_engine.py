@@ -369,9 +369,7 @@ def test_a_thousand_wait_and_one_more_is_refused():
     options = SamplingOptions(max_tokens=2)
     prompts = [random_ids(4, seed=number) for number in range(1000)]
     sequences = [engine.submit(prompt, options)[0] for prompt in prompts]
-    with pytest.raises(
-        QueueFullError, match=r"1000 texts wait, and 1 more would be over .* 1000; try again later"
-    ):
+    with pytest.raises(QueueFullError, match=r"1000 texts wait, and 1 more would be over .* 1000; try again later"):
         engine.submit([1], options)
     assert engine.statistics().waiting == 1000
     drain(engine)

@@ -12,7 +12,7 @@ from codecria.cli import options
 from codecria.common.errors import CodecriaError, explain_os_error
 
 if TYPE_CHECKING:
-    from codecria.generation.code_model import CompleteOptions
+    from codecria.generation.middle import CompleteOptions
 
 
 def complete(

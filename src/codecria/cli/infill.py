@@ -16,7 +16,7 @@ from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
 
 if TYPE_CHECKING:
-    from codecria.generation.code_model import InfillOptions
+    from codecria.generation.middle import InfillOptions
     from codecria.generation.sequence import Completion
 
 

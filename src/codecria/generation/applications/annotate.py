@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypeGuard
 
-    from codecria.generation.code_model import InfillOptions
     from codecria.generation.generator import Generator
+    from codecria.generation.middle import InfillOptions
 
 _TOKENS = 32
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codecria.generation.applications.tests import Suite
-    from codecria.generation.code_model import InfillOptions
     from codecria.generation.generator import Generator
+    from codecria.generation.middle import InfillOptions
     from codecria.sandbox.runner import Sandbox
     from codecria.sandbox.verdict import Verdict
 
