@@ -88,6 +88,20 @@ def random_ids(count, seed=0, vocab_size=160):
     return torch.randint(0, vocab_size, (count,), generator=source).tolist()
 
 
+def prompts_of(lengths=(1, 5, 40, 17, 5, 90)):
+    return [random_ids(length, seed=number) for number, length in enumerate(lengths)]
+
+
+def drain(engine):
+    while engine.step():
+        pass
+
+
+def slot_bytes(model):
+    config = model.config
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * 4
+
+
 @pytest.fixture(scope="session")
 def smollm2_checkpoint(smollm2_gguf):
     return open_checkpoint(smollm2_gguf)

@@ -129,6 +129,19 @@ def test_the_end_of_a_split_leaf_gives_its_blocks_back_and_the_rest_is_one_node_
     assert insert(tree, [*range(500), *range(5000, 6000), 4]) == 1500
 
 
+def test_memory_that_the_machine_lacks_costs_idle_leaves_and_then_fails():
+    tree = new_tree(budget_blocks=2**60)
+    insert(tree, list(range(1000, 1040)))
+    running = tree.open([1, 2, 3], 2)
+    extend(tree, running, [1, 2, 3])
+    with pytest.raises(CacheFullError, match="the machine has no memory"):
+        tree.reserve(running, 2**46)
+    assert tree.evictions == 1 and count(tree) == 1 and held(running) == [1, 2, 3]
+    assert tree.nbytes == tree.layout.block_bytes
+    extend(tree, running, [4, 5, 6])
+    assert held(running) == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_spoilt_text_is_forgotten_but_not_what_others_run_behind():
     tree = new_tree()
     insert(tree, list(range(600)))

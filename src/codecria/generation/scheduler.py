@@ -95,7 +95,8 @@ class Scheduler:
     def lower(self, priority: Priority) -> Sequence | None:
         """The text of a lower priority that began last."""
         below = [each for each in (*self.running, *self.reading) if each.priority > priority]
-        return max(below, key=lambda each: each.priority) if below else None
+        # Of equals `max` takes the first.
+        return max(reversed(below), key=lambda each: each.priority) if below else None
 
     def turn(self, begin: Callable[[Sequence], bool]) -> Turn | None:
         """What is done next; None when nothing can be.
