@@ -139,7 +139,7 @@ def test_a_change_ends_the_stream_and_frees_its_place(model):
     first = next(pieces)
     cursor.type("x")
     assert list(pieces) == []
-    assert not model.engine._running
+    assert model.engine.statistics().running == 0
     again = cursor.stream()
     next(again)
     newer = cursor.stream()
