@@ -143,6 +143,7 @@ def test_a_change_ends_the_stream_and_frees_its_place(model, monkeypatch):
     cursor.type("x")
     assert list(pieces) == []
     assert [(each.finished, each.finish_reason) for each in ended] == [(True, None)]
+    assert model.engine.statistics().running == 0
     again = cursor.stream()
     next(again)
     newer = cursor.stream()
