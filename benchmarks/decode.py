@@ -4,6 +4,7 @@
 
 - int4 on the file's own Q4_1 blocks against llama.cpp on the same file; int8 against llama.cpp on a Q8_0 file
 - fp32 against transformers' generate; our int8 against our own fp32
+- drafts are off in all of them
 - the share of the measured memory bandwidth that decoding reaches
 
 llama.cpp runs through node-llama-cpp's prebuilt binary, in a process of its own that waits while ours runs.
@@ -87,6 +88,7 @@ class Ours:
 
     def __init__(self, path: Path | str, dtype: str) -> None:
         self.engine = codecria.load(path, dtype=dtype).engine
+        self.engine.draft_tokens = 0  # greedy text behind a random prompt repeats itself, which drafts would live on
 
     def run(self, prompt: list[int], tokens: int) -> speed.Run:
         return speed.run_once(self.engine, prompt, tokens)

@@ -80,6 +80,15 @@ class Engine:
             draft_tokens=draft_tokens,
         )
 
+    @property
+    def draft_tokens(self) -> int:
+        """Most tokens of a draft; may be changed between texts."""
+        return self._writer.draft_tokens
+
+    @draft_tokens.setter
+    def draft_tokens(self, tokens: int) -> None:
+        self._writer.draft_tokens = tokens
+
     def generate(
         self,
         prompts: collections.abc.Sequence[list[int]],

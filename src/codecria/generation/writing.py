@@ -55,7 +55,7 @@ class Writer:
         self._scheduler = scheduler
         self._admission = admission
         self._prefill_tokens = prefill_tokens
-        self._draft_tokens = draft_tokens
+        self.draft_tokens = draft_tokens
 
     def read_chunk(self, sequence: Sequence) -> None:
         """Read the next chunk of a prompt; after its last one, start the text."""
@@ -77,8 +77,8 @@ class Writer:
         self._admission.leave_stem(sequence, unlock=False)
         self._scheduler.reading.remove(sequence)
         self._scheduler.running.append(sequence)
-        if self._draft_tokens and sequence.lookup is None:
-            sequence.lookup = PromptLookup(whole, self._draft_tokens)
+        if self.draft_tokens and sequence.lookup is None:
+            sequence.lookup = PromptLookup(whole, self.draft_tokens)
         self._accept([sequence], logits_1V)
 
     def begin_samples(self, sequences: list[Sequence]) -> None:
