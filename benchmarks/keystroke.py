@@ -211,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="128 tokens before and after, 12 keys: for a busy machine")
     parser.add_argument("--full", action="store_true", help="1,024 tokens before and after the cursor, 300 keys")
+    parser.add_argument("--keys", type=int, help="another number of keys")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", default="bf16", help="ours: fp32, bf16 or what codecria.load knows")
     parser.add_argument("--gguf", choices=["f16", "q8_0"], default="q8_0", help="the peer's weights")
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, default=Path(argparse.__file__))
     options = parser.parse_args()
     tokens, keys = (1024, 300) if options.full else (128, 12) if options.quick else (512, 100)
+    keys = options.keys or keys
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as temporary:
         gguf, folder = Path(temporary) / f"model-{options.gguf}.gguf", Path(temporary) / "model"

@@ -156,7 +156,7 @@ def plot(found: dict[str, dict[int, dict[str, float]]]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     panels = (
@@ -170,6 +170,8 @@ def plot(found: dict[str, dict[int, dict[str, float]]]) -> None:
         ticks = list(next(iter(found.values())))
         axis.set_xticks(ticks, [f"{tick // 1024}k" for tick in ticks])
         axis.minorticks_off()
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
         axis.set_xlabel("tokens of the prompt")
         axis.set_title(label)
         axis.grid(alpha=0.3)

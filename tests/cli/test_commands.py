@@ -17,7 +17,7 @@ CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
     [
         "complete", "infill", "chat", "document", "annotate", "fix",
         "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
-        "doctor", "demo", "export", "pipeline", "train-replay",
+        "doctor", "demo", "export", "pipeline", "train-replay", "bench",
     ],
 )  # fmt: skip
 def test_help_reads_like_a_man_page_with_an_example(run, command):
@@ -91,6 +91,14 @@ def test_complete_and_chat_stream(run, plain_model):
     status, answer, _ = run("chat", "hello", "--model", plain_model, "--max-tokens", 8, "--temperature", 1)
     assert status == 0
     assert answer.endswith("\n")
+
+
+def test_bench_shows_speed_memory_and_bandwidth(run, plain_model):
+    options = ("--prompt-tokens", 32, "--tokens", 4, "--repeats", 1, "--threads", 1)
+    status, out, err = run("bench", plain_model, "--dtype", "int8", *options)
+    assert status == 0, err
+    for word in ("prefill", "decode", "time to first token", "MB", "GB/s"):
+        assert word in out
 
 
 def test_convert_there_and_back(run, plain_model, tmp_path):

@@ -57,8 +57,9 @@ def test_an_adapter_is_merged_to_eight_bits_and_lies_beside_four(shipped):
         assert {type(each) for layer in model.model.layers for each in layer.fused.products} == {kind}
         assert divergence(plain, model, ids) < 0.02
         if form == "int4":
-            codes = model.model.layers[0].fused.products[0].tensors[0]
-            assert torch.equal(codes, base.model.layers[0].fused.products[0].tensors[0])
+            found, kept = (each.model.layers[0].fused.products[0] for each in (model, base))
+            # Either may be in the kernel's order by now, which is made wide in bfloat16.
+            torch.testing.assert_close(found.base.wide(torch.float32), kept.wide(torch.float32), atol=0, rtol=2**-8)
 
 
 def test_shapes_the_kernels_do_not_take_have_a_wider_form(tmp_path):

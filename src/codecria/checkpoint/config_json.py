@@ -167,8 +167,9 @@ def _read_scaling(settings: dict[str, Any], hf_config: Mapping[str, Any], where:
     if kind == "linear":
         return RopeScaling("linear", fields.number("factor"))
     if kind == "llama3":
-        factors = (fields.number(key) for key in ("factor", "low_freq_factor", "high_freq_factor"))
-        return RopeScaling("llama3", *factors, fields.integer("original_max_position_embeddings"))
+        key = "original_max_position_embeddings"
+        factors = (fields.number(factor) for factor in ("factor", "low_freq_factor", "high_freq_factor"))
+        return RopeScaling("llama3", *factors, original_max_positions=fields.integer(key))
     raise CodecriaError(f"rotary scaling '{kind}'", where=where, mend="'linear' and 'llama3' are read")
 
 

@@ -172,7 +172,9 @@ def _open_gguf(path: Path, rope_theta: float | None) -> Checkpoint:
     return Checkpoint(*_described(config, tokenizer, "float32"), path, "gguf", licence, source)
 
 
-def _described(config: ModelConfig, tokenizer: Tokenizer, dtype: str) -> tuple[Any, ...]:
+def _described(
+    config: ModelConfig, tokenizer: Tokenizer, dtype: str
+) -> tuple[ModelConfig, Tokenizer, dict[str, Any], dict[str, Any]]:
     """The fields of `Description` where the format has no config.json: it is made."""
     hf_config = new_config(config, tokenizer.bos_id, tokenizer.roles.eos_id, dtype)
     return config, tokenizer, hf_config, list_ends({}, tokenizer)

@@ -26,12 +26,14 @@ class TensorSource(Protocol):
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's name and shape, known without reading a weight."""
+        ...
 
     def read(self, name: str, dtype: torch.dtype | None) -> Tensor:
         """One tensor on the CPU, as stored (block types as float32) or converted to `dtype`.
 
         It may be a view of the file's private memory map: writing to it never changes the file.
         """
+        ...
 
 
 @dataclass

@@ -19,6 +19,7 @@ def chat(
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
     seed: options.Seed = 0,
+    dtype: options.Dtype = "auto",
     threads: options.Threads = None,
 ) -> None:
     """Ask a question, or hold a conversation (an empty line or Ctrl-D ends it).
@@ -27,7 +28,7 @@ def chat(
 
     `codecria chat 'How do I reverse a list in Python?'`
     """
-    loaded = options.load(model, threads)
+    loaded = options.load(model, threads, dtype)
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     single = message is not None
     while (question := message if single else _ask()) is not None:

@@ -12,7 +12,7 @@ from codecria.cli import options
 from codecria.common.errors import CodecriaError, explain_os_error
 
 if TYPE_CHECKING:
-    from codecria.generation.code_model import CompleteOptions
+    from codecria.generation.middle import CompleteOptions
 
 
 def complete(
@@ -27,6 +27,7 @@ def complete(
     top_k: options.TopK = 0,
     seed: options.Seed = 0,
     stop: Annotated[list[str] | None, typer.Option(help="Stop before this text. Repeatable.")] = None,
+    dtype: options.Dtype = "auto",
     threads: options.Threads = None,
     endpoint: options.EndpointOption = None,
     tokenizer: options.TokenizerOption = None,
@@ -49,7 +50,7 @@ def complete(
         "stop": tuple(stop or ()),
     }
     pieces = (
-        options.load(model, threads).stream_complete(text, **sampling)
+        options.load(model, threads, dtype).stream_complete(text, **sampling)
         if endpoint is None
         else [options.connect(endpoint, model, tokenizer).complete_many([text], **sampling)[0][0].text]
     )

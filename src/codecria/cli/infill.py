@@ -16,7 +16,7 @@ from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
 
 if TYPE_CHECKING:
-    from codecria.generation.code_model import InfillOptions
+    from codecria.generation.middle import InfillOptions
     from codecria.generation.sequence import Completion
 
 
@@ -45,6 +45,7 @@ def infill(
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
     seed: options.Seed = 0,
+    dtype: options.Dtype = "auto",
     threads: options.Threads = None,
 ) -> None:
     """Fill in what is missing at the cursor, from the code on both sides of it.
@@ -66,7 +67,7 @@ def infill(
     if candidates > 1 and (write or whole):
         raise CodecriaError("only one middle has room", where="--candidates", mend="leave --write and --whole out")
     others = [(str(each), read_text(each)) for each in file or ()]
-    loaded = options.load(model, threads)
+    loaded = options.load(model, threads, dtype)
     asked: InfillOptions = {
         "max_tokens": max_tokens,
         "temperature": temperature,

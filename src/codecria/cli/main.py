@@ -9,6 +9,7 @@ import typer
 
 from codecria.cli import (
     annotate,
+    bench,
     chat,
     complete,
     convert,
@@ -48,6 +49,7 @@ app.command("export")(export.export)
 app.command("pipeline")(pipeline.pipeline)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
+app.command("bench")(bench.bench)
 app.command("models")(models.models)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

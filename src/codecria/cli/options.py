@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,6 +28,10 @@ Temperature = Annotated[float, typer.Option(min=0.0, help="0 takes the most prob
 TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Sample from the smallest set with this probability.")]
 TopK = Annotated[int, typer.Option(min=0, help="Sample from this many tokens at most; 0 is no limit.")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same samples.")]
+Dtype = Annotated[
+    Literal["auto", "fp32", "bf16", "int8", "int4"],
+    typer.Option(help="Number format of the weights; `auto` is bf16 where the processor has it, else fp32."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all by default.")]
 EndpointOption = Annotated[
     str | None,
@@ -47,14 +51,14 @@ SetOption = Annotated[
 ]
 
 
-def load(model: str, threads: int | None) -> CodeModel:
-    """Load a model for generation, on `threads` CPU threads."""
+def load(model: str, threads: int | None, dtype: Dtype = "auto") -> CodeModel:
+    """Load a model for generation in a number format, on `threads` CPU threads."""
     import torch
 
     from codecria.generation.code_model import load as load_model
 
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
-    return load_model(model)
+    return load_model(model, dtype=dtype)
 
 
 def connect(endpoint: str, model: str, tokenizer: str | None) -> Endpoint:

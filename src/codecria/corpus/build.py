@@ -201,7 +201,7 @@ class _Build:
             for plan in plan_shards(census, mask, split, sum(one.split == split for one in there), recipe)
         ]
         before: dict[Split, SplitCounts] = self.old.splits if self.old else {}
-        counts = {split: [before.get(split, Tally().counts())] for split in SPLITS}
+        counts: dict[Split, list[SplitCounts]] = {split: [before.get(split, Tally().counts())] for split in SPLITS}
         shards: list[Shard] = []
         total = int(census.index["size_bytes"][kept].sum(dtype=np.int64))
         with progress_bar("writing", total=total, unit="bytes") as bar:

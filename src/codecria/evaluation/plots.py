@@ -48,7 +48,7 @@ def loss_curve(points: Sequence[Mapping[str, Any]], width_inches: float = 8.0) -
         axes.set_ylim(low - room, high + room)
         axes.set_xlabel("tokens" if by_tokens else "step")
         axes.set_ylabel("loss, nats a token")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(_tick))
         return svg_of(figure, "Training loss")
 
 
@@ -70,3 +70,7 @@ def short_number(value: float) -> str:
         if abs(value) >= max(size, 1e4):
             return f"{value / size:.3g}{letter}"
     return f"{value:,.0f}" if value == int(value) else f"{value:.3g}"
+
+
+def _tick(value: float, _position: int | None) -> str:
+    return short_number(value)

@@ -81,8 +81,8 @@ def render_report(report: Report) -> str:
         "report_page.html",
         report=report,
         measures=list(measures.values()),
-        task_name=lambda task: _TASKS.get(task, task),
-        method_name=lambda method: _METHODS.get(method, method),
+        task_name=_task_name,
+        method_name=_method_name,
         curve=Markup(loss_curve(report.loss, 11.0)),
         narrow_curve=Markup(loss_curve(report.loss, 5.0)),
         corpus=_by_section(report.corpus),
@@ -93,6 +93,14 @@ def render_report(report: Report) -> str:
 def write_report(path: Path, report: Report) -> None:
     """Write the page to a file, atomically."""
     write_atomic(path, render_report(report))
+
+
+def _task_name(task: str) -> str:
+    return _TASKS.get(task, task)
+
+
+def _method_name(method: str) -> str:
+    return _METHODS.get(method, method)
 
 
 def _by_section(rows: Sequence[SummaryRow]) -> list[tuple[str, list[SummaryRow]]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack
 
 from codecria.checkpoint.catalogue import DEFAULT
 from codecria.checkpoint.open import load_model, open_checkpoint
@@ -23,22 +23,16 @@ from codecria.common.errors import CodecriaError
 from codecria.generation.cursor import Cursor, ranked
 from codecria.generation.encoding import RememberingEncoder
 from codecria.generation.engine import Engine
+from codecria.generation.middle import CompleteOptions, InfillOptions, Options, of_sampling, plan_middle
 from codecria.generation.quantised import Form, load_quantised
 from codecria.generation.sampling import SamplingOptions
 from codecria.generation.stopping import (
-    BracketClosed,
     CarriageReturns,
-    FirstLine,
     HealedDecoder,
-    NoOverlap,
-    SameBlock,
     TextPlan,
     TextRule,
 )
-from codecria.generation.window import show
 from codecria.infill.heal import heal
-from codecria.infill.layout import continues_prefix
-from codecria.infill.trim import open_quote
 from codecria.model.precision import Precision, compute_dtype, pick_device
 from codecria.tokenizer.chat import encode_chat
 from codecria.tokenizer.sentinels import find_sentinels, reserved_ids
@@ -49,64 +43,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codecria.generation.sequence import Completion, Step
-    from codecria.infill.layout import Order, Sentinels
+    from codecria.infill.layout import Sentinels
     from codecria.model.transformer import Transformer
     from codecria.tokenizer.tokenizer import Tokenizer
 
-StopAt = Literal["end", "line", "block", "bracket"]
-"""Where a middle ends at the latest: at the model's end marker, at the first line end, before the first line that is
-indented less than the cursor's, or where a bracket is closed that was open at the cursor."""
-
-
 _CANDIDATE_TEMPERATURE = 0.8
-
-
-class Options(TypedDict, total=False):
-    """Fields of `SamplingOptions` that a caller may give."""
-
-    max_tokens: int
-    temperature: float
-    top_p: float
-    top_k: int
-    min_p: float
-    seed: int | None
-    stop: str | Sequence[str]
-    stop_ids: Sequence[int]
-    n: int
-    logprobs: bool
-
-
-class CompleteOptions(Options, total=False):
-    """What a caller may give for completion.
-
-    Attributes:
-        heal: whether the prompt's last token may become a longer one; by default it may. See `codecria.infill.heal`.
-    """
-
-    heal: bool
-
-
-class InfillOptions(CompleteOptions, total=False):
-    """What a caller may give for infilling. Healing concerns the end of the prefix in SPM alone.
-
-    Attributes:
-        order: the prompt's layout; by default the one the model's family prefers.
-        stop_at: where the middle ends at the latest; by default at the end marker.
-        trim: whether to cut an end of the middle that repeats how the suffix begins; by default it is cut.
-        begun: how the middle begins; what is written goes on from there. In PSM it is read behind the last marker, so
-            text typed there leaves the prompt before it as it was.
-        files: (path, text) of other files of the project, what helps most last. See `codecria.generation.window`.
-        path: the document's own.
-        window_tokens: what prompt and middle may take of the context; by default all of it.
-    """
-
-    order: Order | None
-    stop_at: StopAt
-    trim: bool
-    begun: str
-    files: Sequence[tuple[str, str]]
-    path: str | None
-    window_tokens: int
 
 
 @dataclass(frozen=True)
@@ -205,28 +146,19 @@ class CodeModel:
             found += self._many([self.prepare_infill(prefix, suffix, **sampled)])[0]
         return ranked(found)
 
-    def cursor(
-        self,
-        prefix: str,
-        suffix: str,
-        path: str | None = None,
-        files: Sequence[tuple[str, str]] = (),
-        **options: Unpack[InfillOptions],
-    ) -> Cursor:
+    def cursor(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Cursor:
         """A session at a cursor: text is typed, deleted and suggested, and each step reuses what was read before.
 
         Args:
             prefix: the document before the cursor.
             suffix: the document after it.
-            path: the document's.
-            files: (path, text) of other files, what helps most last.
-            options: of every suggestion. The order is suffix first wherever the family knows it: then a key
-                changes the prompt's end alone.
+            options: of every suggestion, `path` and `files` among them. The order is suffix first wherever the family
+                knows it: then a key changes the prompt's end alone.
 
         Raises:
             CodecriaError: the model does not infill.
         """
-        return Cursor(self, prefix, suffix, {**options, "path": path, "files": tuple(files)})
+        return Cursor(self, prefix, suffix, options)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Completion:
         """Answer a conversation: messages with `role` and `content`.
@@ -252,41 +184,25 @@ class CodeModel:
         ids = [*self.tokenizer.bos_ids, *self.tokenizer.encode(prompt)]
         # Behind an empty prompt the implicit space falls on the answer, whose decoding takes it off.
         plan = self._text_plan(continues=bool(prompt))
-        healed = options.pop("heal", True)
-        prepared = Prepared(ids, self._options(options), plan)
-        return self._healed(prepared, prompt) if healed else prepared
+        prepared = Prepared(ids, self._options(of_sampling(options)), plan)
+        return self._healed(prepared, prompt) if options.get("heal", True) else prepared
 
     def prepare_infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Prepared:
         """What `infill` gives the engine: the ids are `infill_prompt`'s for the part of the text that fits."""
         sentinels = self.infill_markers()
-        order = options.pop("order", None) or sentinels.orders[0]
-        stop_at, trim, healed = options.pop("stop_at", "end"), options.pop("trim", True), options.pop("heal", True)
-        joined = continues_prefix(sentinels, order)
-        begun, files, path = options.pop("begun", ""), options.pop("files", ()), options.pop("path", None)
-        window = min(options.pop("window_tokens", self.max_positions), self.max_positions)
-        sampling = self._options(options)
-        # A model reads and writes line feeds; in a document of CR LF they are put back behind it.
-        returns = 2 * (prefix.count("\r\n") + suffix.count("\r\n")) > prefix.count("\n") + suffix.count("\n")
-        if returns:
-            prefix, begun, suffix = (each.replace("\r\n", "\n") for each in (prefix, begun, suffix))
-        shown = show(
+        sampling = self._options(of_sampling(options))
+        middle = plan_middle(
             self._encoder,
             sentinels,
             prefix,
             suffix,
-            order,
-            window - max(1, min(sampling.max_tokens, window // 2)),
-            begun=begun,
-            files=tuple((name, text) for name, text in files),
-            path=path,
+            options,
+            max_tokens=sampling.max_tokens,
+            positions=self.max_positions,
         )
-        left, right = shown.prefix if joined else shown.prefix + begun, shown.suffix
-        rules = _rules(stop_at, trim, left, right.replace("\n", "\r\n") if returns else right)
-        plan = self._text_plan(continues=bool(left) or not joined, rules=rules)
-        prepared = Prepared(shown.ids, sampling, plan)
-        if healed and (joined or begun):
-            prepared = self._healed(prepared, left if joined else begun)
-        return _with_returns(prepared) if returns else prepared
+        prepared = Prepared(middle.ids, sampling, self._text_plan(continues=middle.continues, rules=middle.rules))
+        prepared = self._healed(prepared, middle.healable)
+        return _with_returns(prepared) if middle.returns else prepared
 
     def infill_markers(self) -> Sentinels:
         """The model's infill markers.
@@ -343,20 +259,6 @@ class CodeModel:
         if prepared.options.n != 1:
             raise CodecriaError(f"n is {prepared.options.n}, but one text is streamed", mend="leave n out")
         return _texts(self.engine.stream([prepared.ids], prepared.options, [prepared.text]))
-
-
-def _rules(stop_at: StopAt, trim: bool, prefix: str, suffix: str) -> tuple[TextRule, ...]:
-    """What ends a middle that is written behind this prefix."""
-    if stop_at not in get_args(StopAt):
-        raise CodecriaError(f"stop_at is '{stop_at}'", mend=f"give one of: {', '.join(get_args(StopAt))}")
-    rules: list[TextRule] = []
-    if stop_at == "line":
-        rules.append(FirstLine())
-    elif stop_at == "block":
-        rules.append(SameBlock(prefix))
-    elif stop_at == "bracket":
-        rules.append(BracketClosed(open_quote(prefix), suffix))
-    return (*rules, NoOverlap(suffix)) if trim else tuple(rules)
 
 
 def _with_returns(prepared: Prepared) -> Prepared:

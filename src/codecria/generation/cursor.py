@@ -25,7 +25,8 @@ from codecria.infill.layout import continues_prefix
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from codecria.generation.code_model import CodeModel, InfillOptions
+    from codecria.generation.code_model import CodeModel
+    from codecria.generation.middle import InfillOptions
     from codecria.generation.sequence import Completion, Step
 
 LONGEST_BEGUN = 512

@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from codecria.common.errors import CodecriaError
 from codecria.generation.http import Server
+from codecria.generation.middle import ending_rules, of_sampling, plan_middle
 from codecria.generation.sampling import SamplingOptions
 from codecria.generation.sequence import Completion
-from codecria.generation.stopping import FirstLine, NoOverlap, SameBlock, TextRule
-from codecria.generation.window import fit_infill
-from codecria.infill.layout import continues_prefix, infill_prompt
 from codecria.tokenizer.sentinels import find_sentinels
 from codecria.tokenizer.tokenizer import Tokenizer
 
@@ -32,8 +30,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from codecria.generation.code_model import CompleteOptions, InfillOptions, Options
+    from codecria.generation.middle import CompleteOptions, InfillOptions, Options
     from codecria.generation.sequence import FinishReason
+    from codecria.generation.stopping import TextRule
 
 Dialect = Literal["vllm", "openai"]
 """`vllm` sends its fields beyond OpenAI's too: `top_k`, `min_p`, `stop_token_ids`, `return_token_ids`."""
@@ -52,6 +51,7 @@ class _Request:
         options: how the text is sampled.
         continues: whether the text goes on from one before it, so that a leading space is its own.
         rules: cut the text, as `CodeModel` would.
+        returns: its line ends become CR LF.
     """
 
     path: str
@@ -59,6 +59,7 @@ class _Request:
     options: SamplingOptions
     continues: bool = True
     rules: tuple[TextRule, ...] = field(default=())
+    returns: bool = False
 
 
 class Endpoint:
@@ -166,29 +167,26 @@ class Endpoint:
         self.close()
 
     def _infill_request(self, prefix: str, suffix: str, options: InfillOptions) -> _Request:
-        options = options.copy()
-        order, stop_at = options.pop("order", None), options.pop("stop_at", "end")
-        options.pop("heal", None)
-        rules: list[TextRule] = []
-        if stop_at != "end":
-            rules.append(FirstLine() if stop_at == "line" else SameBlock(prefix))
-        if options.pop("trim", True):
-            rules.append(NoOverlap(suffix))
-        sampling = self._sampling(cast("Options", options))
-        if stop_at == "line":
+        sampling = self._sampling(of_sampling(options))
+        if options.get("stop_at") == "line":
             sampling = replace(sampling, stop=(*sampling.stop, "\n"))
-        tokenizer, sentinels = self.tokenizer, self.sentinels
-        if tokenizer is None:
-            body = {"prompt": prefix, "suffix": suffix}
-            return _Request(_COMPLETIONS, body, sampling, rules=tuple(rules))
-        if sentinels is None:
+        if self.tokenizer is None:
+            rules = ending_rules(options, prefix, suffix)
+            return _Request(_COMPLETIONS, {"prompt": prefix, "suffix": suffix}, sampling, rules=rules)
+        if self.sentinels is None:
             raise CodecriaError("the tokenizer has no infill markers", where=self.name, mend="give no tokenizer")
-        order = order or sentinels.orders[0]
-        room = self.max_positions - max(1, min(sampling.max_tokens, self.max_positions // 2))
-        prefix, suffix = fit_infill(tokenizer, sentinels, prefix, suffix, order, room)
-        body = {"prompt": infill_prompt(tokenizer, sentinels, prefix, suffix, order)}
-        continues = bool(prefix) or not continues_prefix(sentinels, order)
-        return _Request(_COMPLETIONS, body, sampling, continues, tuple(rules))
+        middle = plan_middle(
+            self.tokenizer,
+            self.sentinels,
+            prefix,
+            suffix,
+            options,
+            max_tokens=sampling.max_tokens,
+            positions=self.max_positions,
+        )
+        return _Request(
+            _COMPLETIONS, {"prompt": middle.ids}, sampling, middle.continues, middle.rules, returns=middle.returns
+        )
 
     def _sampling(self, options: Options) -> SamplingOptions:
         stop = options.get("stop", ())
@@ -199,7 +197,7 @@ class Endpoint:
         values["stop_ids"] = tuple(sorted(ends))
         sampling = SamplingOptions(**values)
         if self.dialect == "openai":
-            for name in ("top_k", "min_p", "stop_ids"):
+            for name in ("top_k", "min_p", "stop_ids", "repetition_penalty"):
                 if options.get(name):
                     raise CodecriaError(f"OpenAI's API has no {name}", where=self._server.url, mend="leave it out")
         return sampling
@@ -233,11 +231,16 @@ class Endpoint:
             values["seed"] = options.seed
         if options.stop:
             values["stop"] = list(options.stop)
+        for name in ("presence_penalty", "frequency_penalty"):
+            if penalty := getattr(options, name):
+                values[name] = penalty
+        if options.logit_bias:
+            values["logit_bias"] = {str(id): bias for id, bias in dict(options.logit_bias).items()}
         if options.logprobs:
             values["logprobs"] = True if request.path == _CHAT else 0
         if self.dialect == "vllm":
             values |= {"top_k": options.top_k or -1, "min_p": options.min_p, "return_token_ids": True}
-            values["stop_token_ids"] = list(options.stop_ids)
+            values |= {"stop_token_ids": list(options.stop_ids), "repetition_penalty": options.repetition_penalty}
         return values
 
     def _completion(self, request: _Request, choice: dict[str, Any], usage: dict[str, Any]) -> Completion:
@@ -256,10 +259,10 @@ class Endpoint:
         if ids and self.tokenizer is not None and reason != "stop-string" and request.path == _COMPLETIONS:
             decode = self.tokenizer.decode_infilling if request.continues else self.tokenizer.decode
             text = decode(ids)
-        text = text or ""
+        text = (text or "").replace("\n", "\r\n") if request.returns else text or ""
         for rule in request.rules:
             cut = rule.cut(text)
-            if cut < len(text) and rule.stops:
+            if cut < len(text) and rule.ends(text):
                 reason = "stop-string"
             text = text[:cut]
         reused = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0

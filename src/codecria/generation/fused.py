@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from codecria.generation.kernel import MOST_TOKENS
 from codecria.generation.quantise import Plain
 from codecria.model.rotary import apply_rotary
 from codecria.model.transformer import Block, RMSNorm
@@ -78,14 +78,24 @@ class FusedBlock:
         rows, tokens, width = x_BLD.shape
         inward, outward, gate_up, down = self.products
         x_ND = x_BLD.reshape(-1, width)
-        inward_BhLK = inward(_norm(x_ND, self._input_norm)).view(rows, tokens, -1, self._attention.head_dim)
-        turned, v_BGLK = inward_BhLK.transpose(1, 2).split([self._heads + self._kv_heads, self._kv_heads], dim=1)
-        turned = apply_rotary(turned, plan.cos_B1LK, plan.sin_B1LK)
-        q_BHLK, k_BGLK = turned.split([self._heads, self._kv_heads], dim=1)
+        inward_BLhK = inward(x_ND, norm=self._input_norm).view(rows, tokens, -1, self._attention.head_dim)
+        turns = self._heads + self._kv_heads
+        own = inward.kernel
+        if own is not None and len(x_ND) <= MOST_TOKENS:
+            cos_NK, sin_NK = plan.cos_B1LK.flatten(0, 2), plan.sin_B1LK.flatten(0, 2)
+            own.rotate(inward_BLhK.flatten(0, 1), turns, cos_NK, sin_NK)
+            q_BHLK, k_BGLK, v_BGLK = self._parted(inward_BLhK.transpose(1, 2))
+        else:
+            turned, v_BGLK = inward_BLhK.transpose(1, 2).split([turns, self._kv_heads], dim=1)
+            turned = apply_rotary(turned, plan.cos_B1LK, plan.sin_B1LK)
+            q_BHLK, k_BGLK = turned.split([self._heads, self._kv_heads], dim=1)
         attended_BLD = self._attention.attend(q_BHLK, k_BGLK, v_BGLK, plan)
-        x_ND = outward.added(x_ND, attended_BLD.flatten(0, 1))
-        gate, up = gate_up(_norm(x_ND, self._middle_norm)).chunk(2, dim=-1)
-        return down.added(x_ND, F.silu(gate).mul_(up)).view(rows, tokens, width)
+        x_ND = outward(attended_BLD.flatten(0, 1), added_NO=x_ND)
+        inner_NE = gate_up(x_ND, norm=self._middle_norm)
+        return down(inner_NE, gated=True, added_NO=x_ND).view(rows, tokens, width)
+
+    def _parted(self, inward_BhLK: Tensor) -> tuple[Tensor, ...]:
+        return inward_BhLK.split([self._heads, self._kv_heads, self._kv_heads], dim=1)
 
 
 def _fused(block: Block) -> FusedBlock:
@@ -98,10 +108,6 @@ def _fused(block: Block) -> FusedBlock:
         Plain(_stacked([feed_forward.gate_proj.weight, feed_forward.up_proj.weight])),
         Plain(feed_forward.down_proj.weight.detach()),
     )
-
-
-def _norm(x_ND: Tensor, norm: RMSNorm) -> Tensor:
-    return F.rms_norm(x_ND, (x_ND.shape[-1],), norm.weight, norm.eps)
 
 
 def _is_plain(block: nn.Module) -> TypeGuard[Block]:

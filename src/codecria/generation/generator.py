@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Unpack
 
-    from codecria.generation.code_model import CompleteOptions, InfillOptions, Options
+    from codecria.generation.middle import CompleteOptions, InfillOptions, Options
     from codecria.generation.sequence import Completion
 
 

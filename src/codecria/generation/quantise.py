@@ -19,14 +19,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from codecria.generation.kernel import MOST_TOKENS, Kernel, interleave4, interleave8, rows8, step_kernel
 from codecria.model.precision import native_bfloat16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from codecria.model.transformer import RMSNorm
+
 GROUP = 32
 MOST_NARROW_TOKENS = {4: 40, 8: 12}
 """By the bits of a weight, up to how many tokens the narrow product is the faster one on a CPU."""
+
+MOST_KERNEL_TOKENS = 32
+"""The same of our own kernel, which takes 8 at a time."""
 
 _ROWS = 64
 _SHRINKS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8)
@@ -87,11 +93,13 @@ class Product:
         tensors: what the form holds.
         outputs: O.
         inputs: I.
+        kernel: ours, once `tensors` are in its order.
     """
 
     tensors: tuple[Tensor, ...]
     outputs: int
     inputs: int
+    kernel: Kernel | None = None
 
     def multiply(self, x_NI: Tensor, *tensors: Tensor) -> Tensor:
         """x times the transpose of the matrix that `tensors` hold, [N, O], for few tokens.
@@ -100,13 +108,20 @@ class Product:
         """
         raise NotImplementedError
 
-    def __call__(self, x_NI: Tensor) -> Tensor:
-        """[N, I] in, [N, O] out."""
-        return self.multiply(x_NI, *self.tensors)
+    def __call__(
+        self, x_NI: Tensor, *, norm: RMSNorm | None = None, gated: bool = False, added_NO: Tensor | None = None
+    ) -> Tensor:
+        """The product with what stands around it in a block: [N, O].
 
-    def added(self, sum_NO: Tensor, x_NI: Tensor) -> Tensor:
-        """The product and `sum_NO` together."""
-        return sum_NO + self(x_NI)
+        Args:
+            x_NI: [N, I], or [N, 2 I] when `gated`.
+            norm: of x before the product.
+            gated: x is silu(first half) · second half before the product.
+            added_NO: added to the product.
+        """
+        x_NI = _prepared(x_NI, norm, gated)
+        product_NO = self.multiply(x_NI, *self.tensors)
+        return product_NO if added_NO is None else product_NO.add_(added_NO)
 
     @property
     def nbytes(self) -> int:
@@ -124,13 +139,70 @@ class Plain(Product):
         """See `Product.multiply`."""
         return torch.mm(x_NI, tensors[0].t())
 
-    def added(self, sum_NO: Tensor, x_NI: Tensor) -> Tensor:
-        """See `Product.added`; one call."""
-        return torch.addmm(sum_NO, x_NI, self.tensors[0].t())
+    def __call__(
+        self, x_NI: Tensor, *, norm: RMSNorm | None = None, gated: bool = False, added_NO: Tensor | None = None
+    ) -> Tensor:
+        """See `Product.__call__`."""
+        x_NI = _prepared(x_NI, norm, gated)
+        if added_NO is None:
+            return self.multiply(x_NI, *self.tensors)
+        return torch.addmm(added_NO, x_NI, self.tensors[0].t())
 
 
-class Int8(Product):
+class Narrow(Product):
+    """A matrix in few bits on one device: in the order of PyTorch's kernel, or of ours once that is there."""
+
+    bits: int
+
+    def wide(self, dtype: torch.dtype) -> Tensor:
+        """The matrix [O, I]; it may be the transpose of what is contiguous."""
+        raise NotImplementedError
+
+    def _lay_out(self) -> None:
+        """Put `tensors` into our kernel's order."""
+        raise NotImplementedError
+
+    def _ready(self) -> Kernel | None:
+        if self.kernel is None and self.tensors[0].device.type == "cpu" and Kernel.fits(self.outputs, self.inputs):
+            found = step_kernel()
+            if found is not None:
+                self._lay_out()
+                self.kernel = found
+        return self.kernel
+
+    def __call__(
+        self, x_NI: Tensor, *, norm: RMSNorm | None = None, gated: bool = False, added_NO: Tensor | None = None
+    ) -> Tensor:
+        """See `Product.__call__`."""
+        own = self._ready()
+        if own is not None and len(x_NI) <= MOST_KERNEL_TOKENS:
+            weights, table = self.tensors
+            around = None if norm is None else (norm.weight, norm.eps)
+            added = [None] * len(x_NI) if added_NO is None else added_NO.split(MOST_TOKENS)
+            parts = [
+                own.product(self.bits, weights, table, part, self.outputs, around, gated, more)
+                for part, more in zip(x_NI.split(MOST_TOKENS), added, strict=False)
+            ]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+        x_NI = _prepared(x_NI, norm, gated)
+        if own is None and (
+            x_NI.device.type != "cpu" or len(x_NI) <= MOST_NARROW_TOKENS[self.bits] or not self._opens()
+        ):
+            product_NO = self.multiply(x_NI, *self.tensors)
+        else:
+            wide = _wide_dtype()
+            product_NO = F.linear(x_NI.to(wide), self.wide(wide)).to(x_NI.dtype)
+        return product_NO if added_NO is None else product_NO.add_(added_NO)
+
+    def _opens(self) -> bool:
+        """Whether the order of PyTorch's kernel is known here."""
+        return True
+
+
+class Int8(Narrow):
     """Rows of eight bits; I is a multiple of 16."""
+
+    bits = 8
 
     def __init__(self, codes_OI: Tensor, scales_O: Tensor) -> None:
         self.tensors, (self.outputs, self.inputs) = (codes_OI, scales_O), codes_OI.shape
@@ -144,27 +216,38 @@ class Int8(Product):
         """See `Product.multiply`."""
         return torch.ops.aten._weight_int8pack_mm(x_NI, *tensors)
 
-    def __call__(self, x_NI: Tensor) -> Tensor:
-        """See `Product.__call__`."""
-        if len(x_NI) <= MOST_NARROW_TOKENS[8]:
-            return self.multiply(x_NI, *self.tensors)
+    def wide(self, dtype: torch.dtype) -> Tensor:
+        """See `Narrow.wide`."""
         codes, scales = self.tensors
-        wide = _wide_dtype(x_NI.device)
-        return F.linear(x_NI.to(wide), codes.to(wide)).mul_(scales).to(x_NI.dtype)
+        if self.kernel is not None:
+            return self.kernel.widen(8, codes, scales, self.outputs, self.inputs).to(dtype)
+        return codes.to(dtype).mul_(scales[:, None])
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Some rows, bfloat16 [..., I]."""
+        codes, scales = self.tensors
+        chosen = codes[ids] if self.kernel is None else rows8(codes, ids)
+        return chosen.to(scales.dtype).mul_(scales[ids][..., None])
+
+    def _lay_out(self) -> None:
+        self.tensors = (interleave8(self.tensors[0]), self.tensors[1])
 
 
-class Int4(Product):
-    """Groups of four bits, in the order the device's kernel wants.
+class Int4(Narrow):
+    """Groups of four bits.
 
     Args:
         groups: O is a multiple of 64.
         device: where the matrix will stay.
     """
 
+    bits = 4
+
     def __init__(self, groups: Grouped, device: torch.device) -> None:
         self.outputs, self.inputs = groups.codes_OI.shape
         scales_zeros = torch.stack([groups.scales_OG.t(), groups.zeros_OG.t()], dim=-1)
-        self.tensors = (_packed(groups.codes_OI.to(device)), scales_zeros.to(device, torch.bfloat16).contiguous())
+        codes = groups.codes_OI.to(device)
+        self.tensors = (_packed(codes), scales_zeros.to(device, torch.bfloat16).contiguous())
 
     @staticmethod
     def fits(outputs: int, inputs: int) -> bool:
@@ -178,12 +261,25 @@ class Int4(Product):
             return torch.ops.aten._weight_int4pack_mm_for_cpu(x_NI, packed, GROUP, scales_zeros)
         return torch.ops.aten._weight_int4pack_mm(x_NI, packed, GROUP, scales_zeros)
 
-    def __call__(self, x_NI: Tensor) -> Tensor:
-        """See `Product.__call__`."""
-        if len(x_NI) <= MOST_NARROW_TOKENS[4] or x_NI.device.type != "cpu" or not _packed_rows():
-            return self.multiply(x_NI, *self.tensors)
-        wide = _wide_dtype(x_NI.device)
-        return torch.mm(x_NI.to(wide), _unpacked(*self.tensors, wide)).to(x_NI.dtype)
+    def wide(self, dtype: torch.dtype) -> Tensor:
+        """See `Narrow.wide`."""
+        weights, table = self.tensors
+        if self.kernel is not None:
+            return self.kernel.widen(4, weights, table, self.outputs, self.inputs).to(dtype)
+        return _unpacked(weights, table, dtype).t()
+
+    def _lay_out(self) -> None:
+        packed, scales_zeros = self.tensors
+        plain = torch.tensor([1.0, 8.0], dtype=torch.bfloat16).expand(scales_zeros.shape)
+        codes_OI = _unpacked(packed, plain, torch.float32).t().to(torch.uint8).contiguous()
+        scales_OG, zeros_OG = (each.t().contiguous() for each in scales_zeros.unbind(-1))
+        self.tensors = interleave4(codes_OI, scales_OG, zeros_OG)
+
+    def _ready(self) -> Kernel | None:
+        return super()._ready() if self._opens() else None
+
+    def _opens(self) -> bool:
+        return self.kernel is not None or _packed_rows() > 0
 
 
 class Adapted(Product):
@@ -196,18 +292,21 @@ class Adapted(Product):
     """
 
     def __init__(self, base: Product, down_IR: Tensor, up_RO: Tensor) -> None:
-        self.tensors, self.outputs, self.inputs = (*base.tensors, down_IR, up_RO), base.outputs, base.inputs
-        self._base = base
+        self.base, self.outputs, self.inputs = base, base.outputs, base.inputs
+        self._factors = (down_IR, up_RO)
 
-    def multiply(self, x_NI: Tensor, *tensors: Tensor) -> Tensor:
-        """See `Product.multiply`."""
-        *base, down_IR, up_RO = tensors
-        return torch.addmm(self._base.multiply(x_NI, *base), torch.mm(x_NI, down_IR), up_RO)
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """See `Product`."""
+        return (*self.base.tensors, *self._factors)
 
-    def __call__(self, x_NI: Tensor) -> Tensor:
+    def __call__(
+        self, x_NI: Tensor, *, norm: RMSNorm | None = None, gated: bool = False, added_NO: Tensor | None = None
+    ) -> Tensor:
         """See `Product.__call__`."""
-        down_IR, up_RO = self.tensors[-2:]
-        return torch.addmm(self._base(x_NI), torch.mm(x_NI, down_IR), up_RO)
+        x_NI = _prepared(x_NI, norm, gated)
+        down_IR, up_RO = self._factors
+        return torch.addmm(self.base(x_NI, added_NO=added_NO), torch.mm(x_NI, down_IR), up_RO)
 
 
 def beside(base: Product, factors: Sequence[tuple[int, Tensor | None, Tensor | None]], scale: float) -> Product:
@@ -233,13 +332,18 @@ def beside(base: Product, factors: Sequence[tuple[int, Tensor | None, Tensor | N
     return Adapted(base, down_IR.to(device, dtype), up_RO.to(device, dtype))
 
 
-def _wide_dtype(device: torch.device) -> torch.dtype:
-    return torch.bfloat16 if device.type != "cpu" or _native_on_cpu() else torch.float32
+def _prepared(x_NI: Tensor, norm: RMSNorm | None, gated: bool) -> Tensor:
+    if norm is not None:
+        x_NI = F.rms_norm(x_NI, (x_NI.shape[-1],), norm.weight, norm.eps)
+    if gated:
+        gate, up = x_NI.chunk(2, dim=-1)
+        x_NI = F.silu(gate).mul_(up)
+    return x_NI
 
 
 @functools.cache
-def _native_on_cpu() -> bool:
-    return native_bfloat16(torch.device("cpu"))
+def _wide_dtype() -> torch.dtype:
+    return torch.bfloat16 if native_bfloat16(torch.device("cpu")) else torch.float32
 
 
 def _packed(codes_OI: Tensor) -> Tensor:

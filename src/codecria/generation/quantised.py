@@ -65,8 +65,7 @@ class QuantisedTable(nn.Module):
 
     def forward(self, ids_BL: Tensor) -> Tensor:
         """[B, L] in, [B, L, D] out."""
-        codes_VD, scales_V = self.rows.tensors
-        return codes_VD[ids_BL].to(scales_V.dtype).mul_(scales_V[ids_BL][..., None])
+        return self.rows.rows(ids_BL)
 
 
 class QuantisedTransformer(Transformer):
@@ -83,8 +82,7 @@ class QuantisedTransformer(Transformer):
         """The head's matrix [V, D] made wide anew: for scoring whole texts, not for a step."""
         if not isinstance(self.head, Int8):
             return self.head.tensors[0]
-        codes_VD, scales_V = self.head.tensors
-        return codes_VD.to(scales_V.dtype).mul_(scales_V[:, None])
+        return self.head.wide(DTYPE)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """See `Transformer.logits`."""
@@ -118,7 +116,7 @@ def load_quantised(checkpoint: Checkpoint, form: Form, device: torch.device) -> 
     table = reader.rows(EMBEDDING)
     model.head = table if model.lm_head is None else reader.rows(HEAD)
     model.lm_head = None
-    model.model.embed_tokens = _embedding(table)
+    model.model.embed_tokens = _embedding(table)  # pyright: ignore[reportAttributeAccessIssue]
     return model
 
 
@@ -172,7 +170,7 @@ class _Reader:
             return product
         layers = [name.removesuffix(".weight") for name in names]
         factors = [adapter.read_factors(layer) if layer in adapter.layers else (None, None) for layer in layers]
-        sized = [(rows, *pair) for (rows, _), pair in zip(shapes, factors, strict=True)]
+        sized = [(rows, down, up) for (rows, _), (down, up) in zip(shapes, factors, strict=True)]
         return beside(product, sized, adapter.alpha / adapter.rank)
 
     def _is_fine(self, name: str) -> bool:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from codecria.common.random import draw_bits
-from codecria.generation.quantised import QuantisedTransformer
+from codecria.generation.quantised import QuantisedTable, QuantisedTransformer
 from codecria.generation.sampling import SamplingOptions
 
 if TYPE_CHECKING:
@@ -89,8 +90,10 @@ def step_bytes(model: Transformer, context_tokens: float) -> float:
     )
     weights = weight_bytes(model)
     if not config.tied_embeddings:
-        table = model.model.embed_tokens
-        rows = table.rows.nbytes if hasattr(table, "rows") else table.weight.nbytes
+        table: nn.Module = model.model.embed_tokens
+        rows = (
+            table.rows.nbytes if isinstance(table, QuantisedTable) else sum(each.nbytes for each in table.parameters())
+        )
         weights -= rows * (1 - 1 / config.vocab_size)
     return weights + cached
 

@@ -93,6 +93,16 @@ def test_suspects_begin_where_the_traceback_ends():
     assert lines.index(3) > lines.index(11)
 
 
+def test_every_line_of_a_statement_is_a_suspect():
+    text = (
+        'def f(a, b):\n    if (a and\n            b):\n        "alone"\n        return [\n            a,\n        ]\n'
+    )
+    spans = dict(suspects(Source(text, "x"), "assert f(1, 2) == [1]", "line 1 of the tests"))
+    lines = [line for line, some in suspects(Source(text, "x"), "assert f(1, 2)", "") if some[0].kind == "line"]
+    assert lines == [2, 3, 5, 6, 7]
+    assert [text[each.start : each.stop] for each in spans[6]] == ["a,", ","]
+
+
 def test_a_real_model_mends_a_comparison(infilling_model):
     text = (
         'def is_leap_year(year):\n    """Whether a year has a 29 February."""\n'

@@ -173,7 +173,7 @@ def _llama3(config: ModelConfig, fields: _Fields) -> ModelConfig:
     defaults = {FACTOR_KEY: float(factors.max()), LOW_FREQ_KEY: 1.0, HIGH_FREQ_KEY: 4.0}
     numbers = (fields.number(key, default) for key, default in defaults.items())
     original = fields.integer("llama.rope.scaling.original_context_length", 8192)
-    scaled = replace(config, rope_scaling=RopeScaling("llama3", *numbers, original))
+    scaled = replace(config, rope_scaling=RopeScaling("llama3", *numbers, original_max_positions=original))
     if not torch.allclose(rope_factors(scaled), factors, rtol=1e-3):
         raise fields.error(f"tensor '{ROPE_FACTORS}' is not the 'llama3' scaling", "'linear' and 'llama3' are read")
     return scaled

@@ -95,20 +95,24 @@ class Unit(Protocol):
     @property
     def name(self) -> str:
         """Names the unit in the ledger where all of it fails: valid UTF-8."""
+        ...
 
     @property
     def size_bytes(self) -> int:
         """How much there is to read, about: for the progress bar."""
+        ...
 
     @property
     def state(self) -> str:
         """Changes when what the unit holds changes: sizes and times, or a hash."""
+        ...
 
     def files(self) -> Iterator[SourceFile | Refused]:
         """The files, in an order that does not change while the unit's state does not.
 
         May raise OSError or UnreadableError part of the way: what came before is kept, the rest is one ledger line.
         """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,8 @@ class Source(Protocol):
 
     def units(self) -> Iterator[Unit]:
         """All units, in an order that does not change while the source does not; listed as a stream."""
+        ...
 
     def describe(self) -> str:
         """One line for the manifest: what it is and where."""
+        ...

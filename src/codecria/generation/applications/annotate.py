@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypeGuard
 
-    from codecria.generation.code_model import InfillOptions
     from codecria.generation.generator import Generator
+    from codecria.generation.middle import InfillOptions
 
 _TOKENS = 32
 
@@ -120,9 +120,8 @@ def places(source: Source) -> Iterator[Place]:
         if isinstance(node, ast.ClassDef):
             continue
         parameters = _parameters(node)
-        is_method = not named.nested and "." in named.name
         static = any(ast.unparse(each) == "staticmethod" for each in node.decorator_list)
-        for parameter in parameters[1:] if is_method and not static else parameters:
+        for parameter in parameters[1:] if named.in_class and not static else parameters:
             start = source.offset(parameter.lineno, parameter.col_offset) + len(_written_name(source, parameter))
             yield Place(number, parameter.arg, start, _end(source, parameter.annotation, start))
         close = _closing_bracket(source, node)

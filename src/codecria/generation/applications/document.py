@@ -15,8 +15,8 @@ from codecria.generation.applications.source import Definition, Source, is_publi
 
 if TYPE_CHECKING:
     from codecria.generation.applications.source import Named
-    from codecria.generation.code_model import InfillOptions
     from codecria.generation.generator import Generator
+    from codecria.generation.middle import InfillOptions
 
 _OPENING = re.compile(r"[rRuU]?(\"\"\"|''')")
 _TOKENS_A_LINE = 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from codecria.generation.code_model import InfillOptions
+    from codecria.generation.middle import InfillOptions
 
 
 def draws(samples: int, seed: int) -> tuple[InfillOptions, InfillOptions]:

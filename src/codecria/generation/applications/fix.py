@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codecria.generation.applications.tests import Suite
-    from codecria.generation.code_model import InfillOptions
     from codecria.generation.generator import Generator
+    from codecria.generation.middle import InfillOptions
     from codecria.sandbox.runner import Sandbox
     from codecria.sandbox.verdict import Verdict
 
@@ -141,8 +141,8 @@ def suspects(source: Source, tests: str, detail: str) -> Iterator[tuple[int, lis
     statements += [each for each in ast.walk(source.tree) if isinstance(each, ast.stmt) and not functions]
     statements.sort(key=lambda each: each.lineno != line)  # stable: the traceback's own first
     for statement in statements:
-        if not isinstance(statement, Definition):
-            yield statement.lineno, _line_spans(source, statement)
+        for number in _own_lines(statement):
+            yield number, _line_spans(source, number)
     for statement in [*functions, *statements]:
         for name in ("body", "orelse", "finalbody"):
             block: list[ast.stmt] = getattr(statement, name, [])
@@ -191,18 +191,27 @@ def _statements(function: Definition) -> Iterator[ast.stmt]:
     yield from sorted(found, key=lambda each: (each.lineno, each.col_offset))
 
 
-def _line_spans(source: Source, statement: ast.stmt) -> list[Span]:
-    """From the statement's beginning, and from each token in its first line, to that line's end."""
-    start = _start(source, statement)
-    line = source.lines[statement.lineno - 1].rstrip("\r\n")
-    first = start - source.line_start(statement.lineno)
+def _own_lines(statement: ast.stmt) -> range:
+    """The lines of a statement without those of the statements in it; none of definitions and of text alone."""
+    alone = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    if isinstance(statement, Definition) or alone:
+        return range(0)
+    inner = [each.lineno for each in ast.walk(statement) if isinstance(each, ast.stmt) and each is not statement]
+    stop = min(inner) if inner else (statement.end_lineno or statement.lineno) + 1
+    return range(statement.lineno, max(stop, statement.lineno + 1))
+
+
+def _line_spans(source: Source, number: int) -> list[Span]:
+    """From each token of a line to the line's end, the first of them the whole line but its indentation."""
+    line = source.lines[number - 1].rstrip("\r\n")
+    first = len(line) - len(line.lstrip())
     columns = [first]
     with contextlib.suppress(tokenize.TokenError, IndentationError):  # of a line that goes on in the next
         for token in tokenize.generate_tokens(io.StringIO(line[first:]).readline):
             if token.string.strip() and token.type != tokenize.COMMENT:
                 columns.append(first + token.start[1])
-    end = source.line_start(statement.lineno) + len(line)
-    return [Span(source.line_start(statement.lineno) + each, end, "line") for each in dict.fromkeys(columns)]
+    start = source.line_start(number)
+    return [Span(start + each, start + len(line), "line") for each in dict.fromkeys(columns)]
 
 
 def _start(source: Source, statement: ast.stmt) -> int:

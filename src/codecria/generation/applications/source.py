@@ -27,11 +27,19 @@ REACH = 8_000
 
 @dataclass(frozen=True)
 class Named:
-    """A function or class and its name as `Class.method`; `nested` if a function holds it."""
+    """A function or class and its name as `Class.method`.
+
+    Attributes:
+        node: in the tree.
+        name: with those of the definitions around it.
+        nested: whether a function holds it.
+        in_class: whether what holds it is a class.
+    """
 
     node: Definition
     name: str
     nested: bool
+    in_class: bool
 
 
 class Source:
@@ -68,7 +76,7 @@ class Source:
     @cached_property
     def definitions(self) -> list[Named]:
         """Functions and classes in the order they stand in. Edits of docstrings and annotations do not change it."""
-        return list(_definitions(self.tree, "", False))
+        return list(_definitions(self.tree, "", nested=False, in_class=False))
 
     def line_start(self, line: int) -> int:
         """Characters before a line (from 1)."""
@@ -142,11 +150,12 @@ def diff(old: str, new: str, path: str) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in changed)
 
 
-def _definitions(node: ast.AST, above: str, nested: bool) -> Iterator[Named]:
+def _definitions(node: ast.AST, above: str, *, nested: bool, in_class: bool) -> Iterator[Named]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, Definition):
+            is_class = isinstance(child, ast.ClassDef)
             name = above + child.name
-            yield Named(child, name, nested)
-            yield from _definitions(child, f"{name}.", nested or not isinstance(child, ast.ClassDef))
+            yield Named(child, name, nested, in_class)
+            yield from _definitions(child, f"{name}.", nested=nested or not is_class, in_class=is_class)
         else:
-            yield from _definitions(child, above, nested)
+            yield from _definitions(child, above, nested=nested, in_class=in_class)
