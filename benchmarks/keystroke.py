@@ -32,7 +32,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command line sets it
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import torch
