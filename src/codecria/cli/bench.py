@@ -19,7 +19,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Counted runs; medians are shown.")] = 3,
     threads: options.Threads = None,
 ) -> None:
-    """Read a prompt, write behind it, and compare with what the memory's bandwidth allows.
+    """Read a prompt, write behind it without drafts, and compare with what the memory's bandwidth allows.
 
     **Example**
 
@@ -39,6 +39,7 @@ def bench(
     loaded = options.load(model, threads, dtype)
     load_s = time.perf_counter() - began
     engine, network = loaded.engine, loaded.engine.model
+    engine.draft_tokens = 0  # a step is one token: text behind random tokens repeats itself, as drafts like it
     vocabulary = network.config.vocab_size
     kept = max(2, min(prompt_tokens, loaded.max_positions - tokens))
     runs = [speed.run_once(engine, speed.random_prompt(vocabulary, kept, n), tokens) for n in range(repeats + 1)][1:]
