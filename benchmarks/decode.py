@@ -17,14 +17,15 @@ import gc
 import json
 import os
 import platform
-import shutil
 import statistics
-import subprocess
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the command line sets it
+
+sys.path.append(str(Path(__file__).parent.parent))
 
 import torch
 import transformers
@@ -32,53 +33,27 @@ import transformers
 import codecria
 from codecria.checkpoint.catalogue import fetch
 from codecria.checkpoint.convert import convert
-from codecria.common.files import cache_folder
 from codecria.generation import speed
+from tests.oracles import llama_cpp
 
-PACKAGES = ["node-llama-cpp@3.22.1", "@node-llama-cpp/linux-x64@3.22.1"]
 SCRIPT = Path(__file__).parent / "llama_cpp_speed.mjs"
 
 
 class LlamaCpp:
     """llama.cpp with one model."""
 
-    name = f"llama.cpp through {PACKAGES[0]}"
+    name = f"llama.cpp through {llama_cpp.PACKAGES[0]}"
 
     def __init__(self, gguf: Path, threads: int) -> None:
-        folder = cache_folder() / "test-data" / "node-llama-cpp-3.22.1"
-        if not (folder / "installed").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
-            command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", *PACKAGES]
-            environment = {**os.environ, "NODE_LLAMA_CPP_SKIP_DOWNLOAD": "true"}
-            subprocess.run(command, cwd=folder, env=environment, check=True)
-            (folder / "installed").touch()
-        shutil.copy(SCRIPT, folder / SCRIPT.name)
-        command = ["node", SCRIPT.name, str(gguf), str(threads)]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True)
-        self._answer()
+        self._process = llama_cpp.Process(SCRIPT, gguf, threads)
 
     def run(self, prompt: list[int], tokens: int) -> speed.Run:
-        stdin = self._process.stdin
-        assert stdin is not None
-        stdin.write(json.dumps({"prompt": prompt, "tokens": tokens}) + "\n")
-        stdin.flush()
-        answer = self._answer()
+        answer = self._process.ask({"prompt": prompt, "tokens": tokens})
         assert answer["tokens"] == tokens, f"llama.cpp wrote {answer['tokens']} of {tokens} tokens"
         return speed.Run(len(prompt), answer["first_s"], tokens - 1, answer["rest_s"])
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-
-    def _answer(self) -> dict:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("llama.cpp's process has ended")
-        return json.loads(line)
+        self._process.close()
 
 
 class Ours:
@@ -183,7 +158,7 @@ def main() -> None:
         "cases": cases,
         "versions": {
             "python": platform.python_version(),
-            "node-llama-cpp": PACKAGES[0].rpartition("@")[2],
+            "node-llama-cpp": llama_cpp.PACKAGES[0].rpartition("@")[2],
             **{name: version(name) for name in ("codecria", "torch", "transformers")},
         },
     }

@@ -21,9 +21,7 @@ import json
 import os
 import platform
 import random
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -93,36 +91,6 @@ def apply(cursor: Cursor, key: Key) -> None:
         cursor.move(key.amount)
 
 
-class LlamaCpp:
-    """The peer's process."""
-
-    def __init__(self, gguf: Path, threads: int, tokens: int) -> None:
-        folder = llama_cpp.install()
-        shutil.copy(SCRIPT, folder / SCRIPT.name)
-        command = ["node", SCRIPT.name, str(gguf), str(threads), str(tokens)]
-        self._process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._read()
-
-    def first_token(self, mode: str, ids: list[int]) -> dict[str, Any]:
-        """Seconds until the first token, and how many of the ids were computed."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"mode": mode, "ids": ids}) + "\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("llama.cpp's process ended")
-        return json.loads(line)
-
-
 def peer_ids(model: CodeModel, prefix: str, suffix: str, behind: bool) -> list[int]:
     """PSM as llama-server builds it: lines above and current line are encoded apart."""
     markers, tokenizer = model.infill_markers(), model.tokenizer
@@ -152,15 +120,20 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def replay(
-    model: CodeModel, peer: LlamaCpp, behind: LlamaCpp, twin: Any, source: tuple[str, str, str], keys: int
+    model: CodeModel,
+    peer: llama_cpp.Process,
+    behind: llama_cpp.Process,
+    twin: Any,
+    source: tuple[str, str, str],
+    keys: int,
 ) -> dict[str, list[tuple[float, int]]]:
     """Seconds and new tokens of every key, by side."""
     before, tail, after = source
     cursor = model.cursor(before, after, order="spm", max_tokens=1)
     cursor.suggest()
     for mode in ("prefix", "chunks"):
-        peer.first_token(mode, peer_ids(model, before, after, behind=False))
-    behind.first_token("prefix", peer_ids(model, before, after, behind=True))
+        peer.ask({"mode": mode, "ids": peer_ids(model, before, after, behind=False)})
+    behind.ask({"mode": "prefix", "ids": peer_ids(model, before, after, behind=True)})
     found: dict[str, list[tuple[float, int]]] = {name: [] for name in ("ours", "prefix", "chunks", "behind", "none")}
     for number, key in enumerate(track(trace(tail, after, keys, seed=0), "keys", keys, "keys")):
         began = time.perf_counter()
@@ -170,7 +143,7 @@ def replay(
         for name in ("prefix", "chunks", "behind"):
             process, mode = (behind, "prefix") if name == "behind" else (peer, name)
             ids = peer_ids(model, cursor.prefix, cursor.suffix, behind=name == "behind")
-            answer = process.first_token(mode, ids)
+            answer = process.ask({"mode": mode, "ids": ids})
             found[name].append((answer["seconds"], answer["evaluated"]))
         if twin is not None and number % TRANSFORMERS_EVERY == 0:
             ids = infill_prompt(model.tokenizer, model.infill_markers(), cursor.prefix, cursor.suffix, "spm")
@@ -228,7 +201,7 @@ def main() -> None:
         model = codecria.load(options.model, dtype=options.dtype)
         source = split_source(model, options.source, tokens, keys)
         twin = transformers_first_token(folder, torch.bfloat16)
-        peers = [LlamaCpp(gguf, options.threads, 4 * tokens + 512) for _ in range(2)]
+        peers = [llama_cpp.Process(SCRIPT, gguf, options.threads, 4 * tokens + 512) for _ in range(2)]
         try:
             found = replay(model, peers[0], peers[1], twin, source, keys)
         finally:

@@ -12,9 +12,7 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -72,34 +70,18 @@ class LlamaCpp:
     """The peer's process: one context for as long as it lives."""
 
     def __init__(self, gguf: Path, threads: int, context: int, steps: int) -> None:
-        folder = llama_cpp.install()
-        shutil.copy(SCRIPT, folder / SCRIPT.name)
-        command = ["node", SCRIPT.name, str(gguf), str(threads), str(context), str(SAMPLES)]
-        self._process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = llama_cpp.Process(SCRIPT, gguf, threads, context, SAMPLES)
         self._steps = steps
-        self._read()
 
     def __call__(self, ids: list[int], seed: int) -> int:
         """Tokens made in all."""
-        assert self._process.stdin is not None
-        request = {"ids": ids, "samples": SAMPLES, "steps": self._steps, "seed": seed, **SETTINGS}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = self._read()
+        answer = self._process.ask({"ids": ids, "samples": SAMPLES, "steps": self._steps, "seed": seed, **SETTINGS})
         assert answer["distinct"] > 1
         return answer["tokens"]
 
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit("llama.cpp's process ended")
-        return json.loads(line)
-
     def close(self) -> None:
         """End the process."""
-        self._process.terminate()
-        self._process.wait()
+        self._process.close()
 
 
 def main() -> None:

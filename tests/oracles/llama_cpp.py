@@ -38,3 +38,38 @@ def greedy(model: Path, prompts: list[list[int]], steps: int) -> list[list[int]]
     command = ["node", SCRIPT.name, str(model), str(path), str(steps)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+class Process:
+    """A script beside llama.cpp that answers one JSON object a line for each it reads; the first says that it is ready.
+
+    Args:
+        script: a file of ours, copied beside the package.
+        arguments: the script's.
+    """
+
+    def __init__(self, script: Path, *arguments: object) -> None:
+        folder = install()
+        shutil.copy(script, folder / script.name)
+        command = ["node", script.name, *map(str, arguments)]
+        self._process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._read()
+
+    def ask(self, request: dict) -> dict:
+        """Send a request and wait for its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.wait()
+
+    def _read(self) -> dict:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("llama.cpp's process has ended")
+        return json.loads(line)

@@ -13,6 +13,7 @@ Shapes: N tokens, I inputs, O outputs, G groups of a row, V rows of a table, R r
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -86,7 +87,7 @@ def eight_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
     return codes, scales
 
 
-class Product:
+class Product(ABC):
     """A matrix [O, I] in some form.
 
     Attributes:
@@ -101,13 +102,7 @@ class Product:
     inputs: int
     kernel: Kernel | None = None
 
-    def multiply(self, x_NI: Tensor, *tensors: Tensor) -> Tensor:
-        """x times the transpose of the matrix that `tensors` hold, [N, O], for few tokens.
-
-        Of `self` it uses the form alone, so that it can be compiled once for all layers.
-        """
-        raise NotImplementedError
-
+    @abstractmethod
     def __call__(
         self, x_NI: Tensor, *, norm: RMSNorm | None = None, gated: bool = False, added_NO: Tensor | None = None
     ) -> Tensor:
@@ -119,9 +114,7 @@ class Product:
             gated: x is silu(first half) · second half before the product.
             added_NO: added to the product.
         """
-        x_NI = _prepared(x_NI, norm, gated)
-        product_NO = self.multiply(x_NI, *self.tensors)
-        return product_NO if added_NO is None else product_NO.add_(added_NO)
+        ...
 
     @property
     def nbytes(self) -> int:
@@ -135,18 +128,12 @@ class Plain(Product):
     def __init__(self, weight_OI: Tensor) -> None:
         self.tensors, (self.outputs, self.inputs) = (weight_OI,), weight_OI.shape
 
-    def multiply(self, x_NI: Tensor, *tensors: Tensor) -> Tensor:
-        """See `Product.multiply`."""
-        return torch.mm(x_NI, tensors[0].t())
-
     def __call__(
         self, x_NI: Tensor, *, norm: RMSNorm | None = None, gated: bool = False, added_NO: Tensor | None = None
     ) -> Tensor:
         """See `Product.__call__`."""
-        x_NI = _prepared(x_NI, norm, gated)
-        if added_NO is None:
-            return self.multiply(x_NI, *self.tensors)
-        return torch.addmm(added_NO, x_NI, self.tensors[0].t())
+        x_NI, weight_IO = _prepared(x_NI, norm, gated), self.tensors[0].t()
+        return torch.mm(x_NI, weight_IO) if added_NO is None else torch.addmm(added_NO, x_NI, weight_IO)
 
 
 class Narrow(Product):
@@ -154,13 +141,20 @@ class Narrow(Product):
 
     bits: int
 
+    @abstractmethod
+    def multiply(self, x_NI: Tensor) -> Tensor:
+        """x times the transpose of the matrix by PyTorch's kernel, [N, O], for few tokens."""
+        ...
+
+    @abstractmethod
     def wide(self, dtype: torch.dtype) -> Tensor:
         """The matrix [O, I]; it may be the transpose of what is contiguous."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _lay_out(self) -> None:
         """Put `tensors` into our kernel's order."""
-        raise NotImplementedError
+        ...
 
     def _ready(self) -> Kernel | None:
         if self.kernel is None and self.tensors[0].device.type == "cpu" and Kernel.fits(self.outputs, self.inputs):
@@ -188,7 +182,7 @@ class Narrow(Product):
         if own is None and (
             x_NI.device.type != "cpu" or len(x_NI) <= MOST_NARROW_TOKENS[self.bits] or not self._opens()
         ):
-            product_NO = self.multiply(x_NI, *self.tensors)
+            product_NO = self.multiply(x_NI)
         else:
             wide = _wide_dtype()
             product_NO = F.linear(x_NI.to(wide), self.wide(wide)).to(x_NI.dtype)
@@ -212,9 +206,9 @@ class Int8(Narrow):
         """Whether rows of this length can have this form; the CPU's kernel reads past the end of others."""
         return inputs % 16 == 0
 
-    def multiply(self, x_NI: Tensor, *tensors: Tensor) -> Tensor:
-        """See `Product.multiply`."""
-        return torch.ops.aten._weight_int8pack_mm(x_NI, *tensors)
+    def multiply(self, x_NI: Tensor) -> Tensor:
+        """See `Narrow.multiply`."""
+        return torch.ops.aten._weight_int8pack_mm(x_NI, *self.tensors)
 
     def wide(self, dtype: torch.dtype) -> Tensor:
         """See `Narrow.wide`."""
@@ -254,9 +248,9 @@ class Int4(Narrow):
         """Whether a matrix of this shape can have this form."""
         return outputs % _ROWS == 0 and inputs % GROUP == 0
 
-    def multiply(self, x_NI: Tensor, *tensors: Tensor) -> Tensor:
-        """See `Product.multiply`."""
-        packed, scales_zeros = tensors
+    def multiply(self, x_NI: Tensor) -> Tensor:
+        """See `Narrow.multiply`."""
+        packed, scales_zeros = self.tensors
         if x_NI.device.type == "cpu":
             return torch.ops.aten._weight_int4pack_mm_for_cpu(x_NI, packed, GROUP, scales_zeros)
         return torch.ops.aten._weight_int4pack_mm(x_NI, packed, GROUP, scales_zeros)
