@@ -3,6 +3,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from codecria.checkpoint.open import open_checkpoint
+from codecria.generation.native import step
 from codecria.model.config import ModelConfig
 from codecria.model.transformer import Transformer
 from codecria.tokenizer.sentinels import add_sentinels
@@ -13,6 +14,12 @@ from tests.oracles.transformers import llama_config
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def in_pytorch(monkeypatch):
+    """No step in C: for tests that look into PyTorch's modules."""
+    monkeypatch.setattr(step, "loaded", lambda: None)
 
 
 def shape(**changes) -> ModelConfig:

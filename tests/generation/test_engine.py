@@ -97,6 +97,7 @@ def test_the_written_tokens_are_reused_too():
     assert result.reused_tokens == 20 + 11
 
 
+@pytest.mark.usefixtures("in_pytorch")
 def test_samples_share_the_reading_of_their_prompt():
     model = random_model(seed=1)
     engine = Engine(model)
@@ -168,6 +169,7 @@ def test_streams_give_what_generate_gives_also_when_they_run_side_by_side():
         assert made == alone.ids
 
 
+@pytest.mark.usefixtures("in_pytorch")
 def test_a_closed_stream_frees_its_row_at_once():
     model = random_model(seed=4)
     engine = Engine(model, max_rows=1)

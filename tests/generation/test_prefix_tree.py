@@ -196,7 +196,10 @@ class Machine(RuleBasedStateMachine):
         number = data.draw(st.integers(0, len(self.running) - 1))
         leaf, _ = self.running.pop(number)
         if not leaf.grows and data.draw(st.booleans()):
-            self.tree.keep(leaf, [0, 1])
+            kept = self.tree.keep(leaf, [0, 1])
+            if kept is not None:
+                keys = torch.tensor([[[0.0, float(leaf.end)], [1.0, float(leaf.end + 1)]]])
+                kept.extent.write(0, 0, keys, -keys)
         (self.tree.forget if spoilt else self.tree.close)(leaf)
 
     @precondition(lambda self: self.running)

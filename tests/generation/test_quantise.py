@@ -3,8 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codecria.generation import quantise
-from codecria.generation.quantise import MOST_NARROW_TOKENS, Grouped, Int4, Int8, Plain, beside, eight_bits, group
+from codecria.generation import matrices
+from codecria.generation.matrices import MOST_NARROW_TOKENS, Int4, Int8, Plain, beside
+from codecria.generation.quantise import Grouped, eight_bits, group
 
 CPU = torch.device("cpu")
 
@@ -12,7 +13,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def torchs_own_kernels(monkeypatch):
     """Ours has tests of its own."""
-    monkeypatch.setattr(quantise, "step_kernel", lambda: None)
+    monkeypatch.setattr(matrices, "loaded", lambda: None)
 
 
 TOKENS = [1, 3, *MOST_NARROW_TOKENS.values(), 200]

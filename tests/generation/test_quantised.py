@@ -5,7 +5,7 @@ import codecria
 from codecria.checkpoint.adapter import AdaptedTensors
 from codecria.checkpoint.gguf.blocks import four_bit_groups
 from codecria.checkpoint.open import load_model, open_checkpoint
-from codecria.generation.quantise import Adapted, Int4, Int8, Plain
+from codecria.generation.matrices import Adapted, Int4, Int8, Plain
 from codecria.generation.quantised import load_quantised
 
 CPU = torch.device("cpu")

@@ -14,8 +14,9 @@ import torch
 from codecria.common.errors import CodecriaError
 from codecria.generation.admission import Admission
 from codecria.generation.cache import Cache
-from codecria.generation.fused import fuse
+from codecria.generation.fused import fuse, fused_blocks
 from codecria.generation.memory import default_cache_bytes, out_of_memory
+from codecria.generation.native.step import NativeSteps
 from codecria.generation.scheduler import QueueFullError, Scheduler
 from codecria.generation.sequence import Priority, Sequence, Stem
 from codecria.generation.statistics import Statistics
@@ -73,6 +74,7 @@ class Engine:
         self._admission = Admission(self._cache, self._scheduler, max_rows)
         self._writer = Writer(
             self.model,
+            NativeSteps(self.model, fused_blocks(self.model)),
             self._cache,
             self._scheduler,
             self._admission,

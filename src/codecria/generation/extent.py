@@ -8,6 +8,7 @@ Shapes: G key-value heads, L tokens, S slots, K head_dim, C capacity.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +61,7 @@ class Extent:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.capacity = 0
+        self._pointers: Pointers | None = None
         shape = (2, layout.kv_heads, 0)
         stored = torch.int8 if layout.int8 else layout.dtype
         self._stored = [self._empty((*shape, layout.head_dim), stored) for _ in range(layout.layers)]
@@ -72,6 +74,7 @@ class Extent:
 
     def resize(self, capacity: int, used: int) -> None:
         """Change the capacity; the first `used` slots keep what they hold. At no time is a second copy of all held."""
+        self._pointers = None
         for tensors in (self._stored, self._scales):
             for layer, old in enumerate(tensors):
                 new = self._empty((*old.shape[:2], capacity, old.shape[3]), old.dtype)
@@ -96,6 +99,12 @@ class Extent:
             stored = stored.to(self.layout.dtype) * self._scales[layer][:, None, :, start:stop].to(self.layout.dtype)
         return stored[0], stored[1]
 
+    def pointers(self) -> Pointers:
+        """Where each layer's keys and values [2, G, C, K] lie, and their scales if they have any."""
+        if self._pointers is None:
+            self._pointers = pointers_of(self._stored), pointers_of(self._scales) if self._scales else None
+        return self._pointers
+
     def copy_from(self, other: Extent, start: int, count: int, slot: int) -> None:
         """Copy `count` slots of another extent, from its slot `start` on, to `slot`."""
         for mine, theirs in ((self._stored, other._stored), (self._scales, other._scales)):
@@ -104,3 +113,11 @@ class Extent:
 
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.layout.device)
+
+
+Pointers = tuple["ctypes.Array[ctypes.c_void_p]", "ctypes.Array[ctypes.c_void_p] | None"]
+
+
+def pointers_of(layers: list[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    """The addresses of some tensors."""
+    return (ctypes.c_void_p * len(layers))(*(each.data_ptr() for each in layers))

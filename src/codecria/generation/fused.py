@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from codecria.generation.kernel import MOST_TOKENS
-from codecria.generation.quantise import Plain
+from codecria.generation.matrices import Plain
 from codecria.model.rotary import apply_rotary
 from codecria.model.transformer import Block, RMSNorm
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from codecria.generation.quantise import Product
+    from codecria.generation.matrices import Product
     from codecria.model.attention import Attention, AttentionPlan
     from codecria.model.transformer import Transformer
 
@@ -36,7 +35,7 @@ def fuse(model: Transformer) -> Transformer:
     modules of a fused block are not called.
     """
     with torch.inference_mode(False), torch.no_grad():
-        blocks = {id(block): _fused(block) for block in model.model.layers if _is_plain(block)}
+        blocks = {id(block): fused_block(block) for block in model.model.layers if is_plain_block(block)}
 
     def run_block(block: Block, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
         return blocks.get(id(block), block)(x_BLD, plan)
@@ -44,6 +43,18 @@ def fuse(model: Transformer) -> Transformer:
     fused = copy.copy(model)
     fused.run_block = run_block
     return fused
+
+
+def fused_blocks(model: Transformer) -> list[FusedBlock] | None:
+    """All layers of a model, if each of them is a fused block or can be one."""
+    blocks: list[FusedBlock] = []
+    with torch.inference_mode(False), torch.no_grad():
+        for block in model.model.layers:
+            own = getattr(block, "fused", None) or (fused_block(block) if is_plain_block(block) else None)
+            if own is None:
+                return None
+            blocks.append(own)
+    return blocks
 
 
 class FusedBlock:
@@ -71,34 +82,26 @@ class FusedBlock:
         self._attention = attention
         self._heads = outward.inputs // attention.head_dim
         self._kv_heads = self._heads // attention.groups
-        self._input_norm, self._middle_norm = norms
+        self.norms = norms
 
     def __call__(self, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
         """[B, L, D] in, [B, L, D] out."""
         rows, tokens, width = x_BLD.shape
         inward, outward, gate_up, down = self.products
         x_ND = x_BLD.reshape(-1, width)
-        inward_BLhK = inward(x_ND, norm=self._input_norm).view(rows, tokens, -1, self._attention.head_dim)
+        inward_BLhK = inward(x_ND, norm=self.norms[0]).view(rows, tokens, -1, self._attention.head_dim)
         turns = self._heads + self._kv_heads
-        own = inward.kernel
-        if own is not None and len(x_ND) <= MOST_TOKENS:
-            cos_NK, sin_NK = plan.cos_B1LK.flatten(0, 2), plan.sin_B1LK.flatten(0, 2)
-            own.rotate(inward_BLhK.flatten(0, 1), turns, cos_NK, sin_NK)
-            q_BHLK, k_BGLK, v_BGLK = self._parted(inward_BLhK.transpose(1, 2))
-        else:
-            turned, v_BGLK = inward_BLhK.transpose(1, 2).split([turns, self._kv_heads], dim=1)
-            turned = apply_rotary(turned, plan.cos_B1LK, plan.sin_B1LK)
-            q_BHLK, k_BGLK = turned.split([self._heads, self._kv_heads], dim=1)
+        turned, v_BGLK = inward_BLhK.transpose(1, 2).split([turns, self._kv_heads], dim=1)
+        turned = apply_rotary(turned, plan.cos_B1LK, plan.sin_B1LK)
+        q_BHLK, k_BGLK = turned.split([self._heads, self._kv_heads], dim=1)
         attended_BLD = self._attention.attend(q_BHLK, k_BGLK, v_BGLK, plan)
         x_ND = outward(attended_BLD.flatten(0, 1), added_NO=x_ND)
-        inner_NE = gate_up(x_ND, norm=self._middle_norm)
+        inner_NE = gate_up(x_ND, norm=self.norms[1])
         return down(inner_NE, gated=True, added_NO=x_ND).view(rows, tokens, width)
 
-    def _parted(self, inward_BhLK: Tensor) -> tuple[Tensor, ...]:
-        return inward_BhLK.split([self._heads, self._kv_heads, self._kv_heads], dim=1)
 
-
-def _fused(block: Block) -> FusedBlock:
+def fused_block(block: Block) -> FusedBlock:
+    """The block on four products; its projections become views of common matrices, unless they are already."""
     attention, feed_forward = block.self_attn, block.mlp
     return FusedBlock(
         attention,
@@ -110,7 +113,7 @@ def _fused(block: Block) -> FusedBlock:
     )
 
 
-def _is_plain(block: nn.Module) -> TypeGuard[Block]:
+def is_plain_block(block: nn.Module) -> TypeGuard[Block]:
     """Whether a block is the model's own, with every projection a matrix product and nothing else."""
     if type(block) is not Block:
         return False

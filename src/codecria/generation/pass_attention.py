@@ -9,35 +9,22 @@ Q queries of the heads that share keys: L of each of the H / G heads.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from codecria.generation.partial_attention import attend_own, attend_part, attend_whole, fold, has_kernel, merge
+from codecria.generation.parts import Part, commit, parts_of
 from codecria.model.documents import causal_attention
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from codecria.generation.cache import Cache, Place
-    from codecria.generation.extent import Extent
-    from codecria.generation.prefix_node import Node
 
 _MASKED_SCORES = 2**18
 _PIECE_SLOTS = 4096
-
-
-@dataclass
-class _Part:
-    """Slots of an extent, and the rows that attend them; `begins` where nothing was attended by these rows before."""
-
-    extent: Extent
-    start: int
-    stop: int
-    rows: list[int]
-    begins: bool
 
 
 class Pass:
@@ -66,7 +53,7 @@ class Pass:
         if self._tokens > 1:
             self.positions_BL = self.positions_BL + torch.arange(self._tokens, device=device)
         self._own = [(row, each.leaf) for row, each in enumerate(places) if each.row is None]
-        parts = self._parts_of(places)
+        parts = parts_of(places, self._tokens)
         lone = parts[0] if len(places) == len(parts) == 1 and self._own else None
         self._lone = lone if lone is not None and self._may_mask(lone) else None
         self._mask: Tensor | None = None
@@ -78,8 +65,7 @@ class Pass:
 
     def commit(self) -> None:
         """Count the tokens as held."""
-        for place, ids in zip(self._places, self._ids, strict=True):
-            (place.leaf.ids if place.row is None else place.tail).extend(ids)
+        commit(self._places, self._ids)
 
     def attend(self, layer: int, q_BHLK: Tensor, k_BGLK: Tensor, v_BGLK: Tensor) -> Tensor:
         """See `KeyValueCache`."""
@@ -148,34 +134,16 @@ class Pass:
         y_BGQK[mine], sums_BGQ[mine] = merged
         return y_BGQK, sums_BGQ
 
-    def _parts_of(self, places: Sequence[Place]) -> list[_Part]:
-        """Each run of slots once, in the order of the tokens; a leaf's with the new tokens in it."""
-        rows: dict[Node, list[int]] = {}
-        for row, place in enumerate(places):
-            for node in place.leaf.path():
-                rows.setdefault(node, []).append(row)
-        parts: dict[Node, _Part] = {}
-        growing = {leaf for _, leaf in self._own}
-        for node, users in sorted(rows.items(), key=lambda item: item[0].first):
-            stop = node.stop + (self._tokens if node in growing else 0)
-            above = parts.get(node.parent) if node.parent else None
-            if above and above.extent is node.extent and above.stop == node.slot and above.rows == users:
-                above.stop = stop
-                parts[node] = above
-            else:
-                parts[node] = _Part(node.extent, node.slot, stop, users, above is None)
-        return list({id(part): part for part in parts.values()}.values())
-
-    def _pieces(self, parts: list[_Part]) -> Iterator[_Part]:
+    def _pieces(self, parts: list[Part]) -> Iterator[Part]:
         """The parts, cut where scores or numbers that are unpacked would take much memory."""
         whole = has_kernel(self._layout.device, self._layout.dtype) and not self._layout.int8
         for part in parts:
             step = part.stop - part.start if whole else _PIECE_SLOTS
             for start in range(part.start, part.stop, step):
                 begins = part.begins and start == part.start
-                yield _Part(part.extent, start, min(start + step, part.stop), part.rows, begins)
+                yield Part(part.extent, start, min(start + step, part.stop), part.rows, begins)
 
-    def _may_mask(self, part: _Part) -> bool:
+    def _may_mask(self, part: Part) -> bool:
         slots = part.stop - part.start
         if self._layout.int8 and slots > _PIECE_SLOTS:
             return False
@@ -209,7 +177,7 @@ def _attend_together(q_BGQK: Tensor, k_1GSK: Tensor, v_1GSK: Tensor) -> tuple[Te
     return y_BGQK, sums.reshape(heads, rows, queries).transpose(0, 1)
 
 
-def _causal_mask(groups: int, tokens: int, part: _Part, like: Tensor) -> Tensor:
+def _causal_mask(groups: int, tokens: int, part: Part, like: Tensor) -> Tensor:
     """The part's last slots are the tokens': scores to add, once for each head that shares keys: [1, 1, Q, S]."""
     slots = part.stop - part.start
     unseen = torch.ones(tokens, slots, dtype=torch.bool, device=like.device).triu_(slots - tokens + 1)

@@ -20,7 +20,8 @@ from codecria.checkpoint.gguf.model import GgufTensors
 from codecria.checkpoint.open import empty_model
 from codecria.checkpoint.tensors import EMBEDDING, HEAD
 from codecria.generation.fused import FusedBlock
-from codecria.generation.quantise import Grouped, Int4, Int8, Plain, Product, beside, eight_bits, group
+from codecria.generation.matrices import Int4, Int8, Plain, Product, beside
+from codecria.generation.quantise import Grouped, eight_bits, group
 from codecria.model.transformer import Block, RMSNorm, Transformer
 
 if TYPE_CHECKING:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from codecria.generation.extent import pointers_of
+
 if TYPE_CHECKING:
-    from codecria.generation.extent import Extent
+    from codecria.generation.extent import Extent, Pointers
     from codecria.generation.prefix_tree import PrefixTree
 
 
@@ -43,6 +45,7 @@ class Tails:
         self._tree.taken, self.rows, self.slots = nbytes, rows, slots
 
     def _resize(self, rows: int, slots: int) -> None:
+        self._pointers = None
         for layer, old in enumerate(self._stored):
             # Zeros, not empty: a slot that is masked out still must not hold a NaN.
             new = old.new_zeros(2, rows, old.shape[2], slots, old.shape[4])
@@ -55,6 +58,7 @@ class Tails:
         layout = self._layout
         shape = (2, 0, layout.kv_heads, 0, layout.head_dim)
         self._stored = [torch.zeros(shape, dtype=layout.dtype, device=layout.device) for _ in range(layout.layers)]
+        self._pointers: Pointers | None = None
         self._tree.taken = self.rows = self.slots = 0
 
     def move(self, source: int, row: int, length: int) -> None:
@@ -77,6 +81,12 @@ class Tails:
         keys, values = self._stored[layer]
         keys[rows_B, :, slots_B] = k_BGK
         values[rows_B, :, slots_B] = v_BGK
+
+    def pointers(self) -> Pointers:
+        """Where each layer's keys and values [2, R, G, T, K] lie."""
+        if self._pointers is None:
+            self._pointers = pointers_of(self._stored), None
+        return self._pointers
 
     def read(self, layer: int, rows: slice | Tensor, slots: int) -> tuple[Tensor, Tensor]:
         """Keys and values of rows, [B, G, T, K] each: views where rows are a slice."""

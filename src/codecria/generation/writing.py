@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from codecria.generation.admission import Admission
-    from codecria.generation.cache import Cache
+    from codecria.generation.cache import Cache, Place
+    from codecria.generation.native.step import NativeSteps
     from codecria.generation.sampling import Choice
     from codecria.generation.scheduler import Scheduler
     from codecria.generation.sequence import Sequence
@@ -28,6 +29,7 @@ class Writer:
 
     Args:
         model: computes.
+        native: its step in C, for few tokens.
         cache: has the texts' places.
         scheduler: is told who runs from now on.
         admission: pauses whom there is no memory for.
@@ -41,6 +43,7 @@ class Writer:
     def __init__(
         self,
         model: Transformer,
+        native: NativeSteps,
         cache: Cache,
         scheduler: Scheduler,
         admission: Admission,
@@ -50,6 +53,7 @@ class Writer:
     ) -> None:
         self.read = self.written = self.drafted = self.accepted = 0
         self._model = model
+        self._native = native
         self._device = model.model.norm.weight.device
         self._cache = cache
         self._scheduler = scheduler
@@ -62,11 +66,11 @@ class Writer:
         seat, whole = sequence.seat, sequence.whole
         assert seat is not None
         chunk = whole[seat.length : seat.length + self._prefill_tokens]
-        hidden_1LD = self._forward([sequence], [chunk])
         self.read += len(chunk)
-        if seat.length < len(whole):
+        if seat.length + len(chunk) < len(whole):
+            self._forward([seat], [chunk])
             return
-        logits_1V = self._model.logits(hidden_1LD[:, -1])
+        logits_1V = self._score([sequence], [chunk], last=True)
         stem = sequence.stem
         if stem is not None and stem.pending > 1:
             self._cache.fork(seat, stem.pending)
@@ -109,8 +113,7 @@ class Writer:
                     sequence.fail(full)
         if not rows:
             return
-        hidden_BLD = self._forward(rows, [[each.ids[-1], *draft] for each in rows])
-        logits_BV = self._model.logits(hidden_BLD.flatten(0, 1))
+        logits_BV = self._score(rows, [[each.ids[-1], *draft] for each in rows], last=False)
         if draft:
             self._check(lone, draft, logits_BV)
         else:
@@ -133,8 +136,16 @@ class Writer:
         self.drafted += len(draft)
         self.accepted += right
 
-    def _forward(self, sequences: list[Sequence], ids_BL: list[list[int]]) -> Tensor:
+    def _score(self, sequences: list[Sequence], ids_BL: list[list[int]], *, last: bool) -> Tensor:
+        """Scores behind each new token, or behind the last one of each row: float32 [B · L, V] or [B, V]."""
         seats = [sequence.seat for sequence in sequences if sequence.seat is not None]
+        native = self._native.ready(len(seats) * len(ids_BL[0]))
+        if native is not None:
+            return native.run(self._cache, seats, ids_BL, last=last)
+        hidden_BLD = self._forward(seats, ids_BL)
+        return self._model.logits(hidden_BLD[:, -1] if last else hidden_BLD.flatten(0, 1))
+
+    def _forward(self, seats: list[Place], ids_BL: list[list[int]]) -> Tensor:
         new = Pass(self._cache, seats, ids_BL)
         ids = torch.tensor(ids_BL, device=self._device)
         hidden_BLD = self._model(ids, positions_BL=new.positions_BL, cache=new)

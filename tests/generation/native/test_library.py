@@ -1,4 +1,4 @@
-"""The kernel in C against sums in float32; skipped where it cannot be had."""
+"""Products in C against sums in float32; skipped where the library cannot be had."""
 
 import os
 import subprocess
@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from codecria.generation import kernel as room
-from codecria.generation import quantise
-from codecria.generation.quantise import MOST_KERNEL_TOKENS, Int4, Int8, eight_bits, group
-from codecria.model.rotary import apply_rotary
+from codecria.generation.matrices import MOST_NATIVE_TOKENS, Int4, Int8, Plain, beside
+from codecria.generation.native import library as room
+from codecria.generation.quantise import eight_bits, group
 
 CPU = torch.device("cpu")
 
@@ -21,7 +20,7 @@ CPU = torch.device("cpu")
 def built():
     found = room.build()
     if found is None:
-        pytest.skip("no C compiler here, or no AVX512-VNNI")
+        pytest.skip("no C compiler here, or no AVX2")
     return found
 
 
@@ -39,18 +38,15 @@ def distance(found, expected):
 
 
 @pytest.fixture
-def pairs(built, monkeypatch):
-    """Each product in the kernel's order, and its matrix in float32 from before it was laid out."""
+def pairs(built):
+    """Each product in the library's order, and its matrix in float32 from before it was laid out."""
     matrices = [product.wide(torch.float32).clone() for product in products()]
-    monkeypatch.setattr(quantise, "step_kernel", lambda: built)
     made = products()
-    for product in made:
-        product(tokens(1))
-        assert product.kernel is built
+    assert all(product.native(built) for product in made)
     return list(zip(made, matrices, strict=True))
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, MOST_KERNEL_TOKENS, 100])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, MOST_NATIVE_TOKENS, 100])
 def test_products_with_what_stands_around_them(pairs, count):
     norm = SimpleNamespace(weight=tokens(1)[0].abs(), eps=1e-5)
     added = tokens(count, 192)
@@ -62,6 +58,27 @@ def test_products_with_what_stands_around_them(pairs, count):
         assert distance(product(x, norm=norm), normed @ matrix.T) < 0.015
         gate, up = tokens(count, 192).float().chunk(2, dim=-1)
         assert distance(product(tokens(count, 192), gated=True), F.silu(gate) * up @ matrix.T) < 0.015
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 2, 7, 17])
+def test_products_with_floats(built, dtype, count):
+    weight = (torch.randn(48, 104, generator=torch.Generator().manual_seed(1)) * 0.05).to(dtype)
+    x = tokens(count, 104)
+    found = built.product(Plain(weight).native(built), x.to(dtype))
+    torch.testing.assert_close(found, x.float() @ weight.float().T, atol=1e-5, rtol=1e-5)
+
+
+def test_an_adapter_beside_a_matrix(built):
+    base, _ = products()
+    matrix = base.wide(torch.float32).clone()
+    source = torch.Generator().manual_seed(2)
+    down, up = torch.randn(8, 96, generator=source), torch.randn(64, 8, generator=source)
+    adapted = beside(base, [(64, down, up), (128, None, None)], scale=0.5)
+    x = tokens(3)
+    expected = x.float() @ matrix.T
+    expected[:, :64] += 0.5 * (x.float() @ down.bfloat16().float().T) @ up.bfloat16().float().T
+    assert distance(built.product(adapted.native(built), x), expected) < 0.015
 
 
 def test_weights_are_the_same_after_they_are_laid_out_anew(pairs):
@@ -89,26 +106,14 @@ def test_a_token_that_is_no_number_shows(pairs):
         assert found[1].isfinite().all()
 
 
-def test_heads_are_turned_by_their_positions(built):
-    x_NhK = tokens(3, 5 * 16).view(3, 5, 16)
-    angles = torch.rand(3, 16) * 6
-    angles[:, 8:] = angles[:, :8]
-    cos, sin = angles.cos(), angles.sin()
-    expected = apply_rotary(x_NhK.transpose(0, 1)[None], cos[None, None], sin[None, None])[0].transpose(0, 1)
-    found = x_NhK.clone()
-    built.rotate(found, 4, cos, sin)
-    torch.testing.assert_close(found[:, :4], expected[:, :4], atol=1e-6, rtol=2**-7)
-    assert torch.equal(found[:, 4], x_NhK[:, 4])
-
-
 @pytest.mark.usefixtures("built")
-def test_nothing_waits_for_the_compiler_and_the_kernel_is_kept(tmp_path):
+def test_nothing_waits_for_the_compiler_and_the_library_is_kept(tmp_path):
     code = (
         "import time, torch\n"
-        "from codecria.generation import kernel\n"
-        "assert kernel.step_kernel() is None\n"
+        "from codecria.generation.native import library\n"
+        "assert library.loaded() is None\n"
         "began = time.monotonic()\n"
-        "while kernel.step_kernel() is None: assert time.monotonic() < began + 100; time.sleep(0.05)\n"
+        "while library.loaded() is None: assert time.monotonic() < began + 100; time.sleep(0.05)\n"
     )
     environment = {**os.environ, "CODECRIA_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
