@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -99,6 +100,29 @@ def test_bench_shows_speed_memory_and_bandwidth(run, plain_model):
     assert status == 0, err
     for word in ("prefill", "decode", "time to first token", "MB", "GB/s"):
         assert word in out
+
+
+def test_bench_as_json_agrees_with_what_it_measured(run, plain_model):
+    options = ("--prompt-tokens", 40, "--tokens", 6, "--repeats", 1, "--threads", 1, "--dtype", "fp32", "--json")
+    began = time.perf_counter()
+    status, out, err = run("bench", plain_model, *options)
+    wall_s = time.perf_counter() - began
+    assert status == 0, err
+    found = json.loads(out)
+    assert (found["dtype"], found["threads"], found["repeats"]) == ("fp32", 1, 1)
+    assert (found["prompt_tokens"], found["written_tokens"]) == (40, 6)
+    file_bytes = (plain_model / "model.safetensors").stat().st_size
+    assert 0.9 * file_bytes < found["weight_bytes"] <= file_bytes  # the file has a header
+    assert 0 < found["load_s"] + found["first_token_s"] < wall_s
+    assert 40 / found["prefill_tokens_per_s"] == pytest.approx(found["first_token_s"], rel=0.01)
+    cached = 2 * 2 * 2 * 8 * 4 * (40 + 6 / 2)  # keys and values, layers, heads, width, bytes, tokens
+    step_bytes = found["weight_bytes"] + cached
+    assert found["read_bytes_per_s"] == pytest.approx(found["decode_tokens_per_s"] * step_bytes, rel=0.01)
+    assert found["bandwidth_bytes_per_s"] > 1e8
+    assert found["peak_bytes"] > 5e7
+    # A prompt that the context has no room for is shortened.
+    status, out, err = run("bench", plain_model, "--prompt-tokens", 5000, "--tokens", 4, "--repeats", 1, "--json")
+    assert json.loads(out)["prompt_tokens"] == 2044, err
 
 
 def test_convert_there_and_back(run, plain_model, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,8 @@ class OpenAIServer:
         answered: those that a model answered.
         keys: the Authorization headers.
         connections: how many were opened.
+        told: of each stream, the events that were sent before it ended or the client left.
+        breaks_off_after: events of a stream, after which the connection is closed.
     """
 
     def __init__(self, model=None, refuse=lambda _body: None):
@@ -27,6 +30,7 @@ class OpenAIServer:
         self.refuse = refuse
         self.bodies, self.answered, self.keys = [], [], []
         self.connections = 0
+        self.told, self.breaks_off_after = [], -1
         self.lock = threading.Lock()
         outer = self
 
@@ -53,10 +57,38 @@ class OpenAIServer:
                 if refused is not None:
                     self.answer(*refused)
                     return
+                if body.get("stream"):
+                    self.stream(body)
+                    return
                 with outer.lock:
                     answer = outer.generate(self.path, body)
                     outer.answered.append(body)
                 self.answer(200, {}, json.dumps(answer))
+
+            def stream(self, body):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                told = 0
+                try:
+                    with outer.lock, contextlib.closing(outer.events(self.path, body)) as events:
+                        for event in events:
+                            if told == outer.breaks_off_after:
+                                self.close_connection = True
+                                return
+                            self.chunk(f": a comment\n\ndata: {json.dumps(event)}\n\n")
+                            told += 1
+                    self.chunk("data: [DONE]\n\n")
+                    self.chunk("")
+                    outer.answered.append(body)
+                except OSError:
+                    self.close_connection = True
+                outer.told.append(told)
+
+            def chunk(self, text):
+                data = text.encode()
+                self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
 
             def answer(self, status, headers, text):
                 data = text.encode()
@@ -74,12 +106,16 @@ class OpenAIServer:
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,))
 
-    def generate(self, path, body):
-        model, chat = self.model, path.endswith("/chat/completions")
+    def prepare(self, path, body):
+        model = self.model
         options = {name: body.get(name) for name in ("max_tokens", "temperature", "seed", "n")}
-        if chat:
+        if path.endswith("/chat/completions"):
             prepared = model.prepare_chat(body["messages"], **options)
+        elif isinstance(body["prompt"], str) and "suffix" in body:
+            options["stop"] = tuple(body.get("stop", ()))
+            prepared = model.prepare_infill(body["prompt"], body["suffix"], heal=False, trim=False, **options)
         elif isinstance(body["prompt"], str):
+            options["stop"] = tuple(body.get("stop", ()))
             prepared = model.prepare_completion(body["prompt"], heal=False, **options)
         else:
             sampling = SamplingOptions(
@@ -91,6 +127,22 @@ class OpenAIServer:
             )
             plan = TextPlan(lambda: StreamDecoder(model.tokenizer, infilling=True))
             prepared = type(model.prepare_completion("x"))(body["prompt"], sampling, plan)
+        return prepared
+
+    def events(self, path, body):
+        """One for each token, as vLLM streams; chat begins with one that tells the role."""
+        chat, prepared = path.endswith("/chat/completions"), self.prepare(path, body)
+        if chat:
+            yield {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+        for step in self.model.engine.stream([prepared.ids], prepared.options, [prepared.text]):
+            told = {"delta": {"content": step.text}} if chat else {"text": step.text, "token_ids": [step.id]}
+            reason = step.finish_reason and ("length" if step.finish_reason == "length" else "stop")
+            yield {"choices": [{"index": 0, **told, "finish_reason": reason}]}
+        yield {"choices": [], "usage": {"prompt_tokens": len(prepared.ids)}}
+
+    def generate(self, path, body):
+        model, chat = self.model, path.endswith("/chat/completions")
+        prepared = self.prepare(path, body)
         choices = [
             {"index": n, "text": "", "token_ids": [], "logprobs": {"token_logprobs": []}} for n in range(body["n"])
         ]

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from codecria.common.errors import CodecriaError
+from codecria.generation.candidates import mean_log_probability, ranked
 from codecria.generation.code_model import CodeModel
-from codecria.generation.cursor import LONGEST_BEGUN, mean_log_probability, ranked
+from codecria.generation.cursor import LONGEST_BEGUN
 from codecria.generation.sequence import Completion
 from tests.generation.conftest import random_model, scripted_model
 

@@ -195,3 +195,84 @@ def test_openais_own_api_is_sent_no_other_fields(model):
         }  # fmt: skip
         with pytest.raises(CodecriaError, match="OpenAI's API has no top_k"):
             remote.complete_many(["x"], top_k=5)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_llama"])
+def test_streams_are_the_same_texts_in_pieces(request, name):
+    model, folder = request.getfixturevalue(name)
+    options = {"max_tokens": 20, "temperature": 0.9, "seed": 7}
+    chat = [{"role": "user", "content": "hi"}]
+    with OpenAIServer(model) as server, endpoint(server, tokenizer=folder) as remote:
+        for prefix, suffix in (*PAIRS, ("a\r\nb = ", "\r\nc\r\n")):
+            pieces = list(remote.stream_infill(prefix, suffix, **options))
+            assert "".join(pieces) == model.infill(prefix, suffix, heal=False, **options).text
+            assert len(pieces) > 3
+        for prompt in PROMPTS:
+            text = "".join(remote.stream_complete(prompt, **options))
+            assert text == model.complete(prompt, heal=False, **options).text
+            stop = text[5:7]
+            text = "".join(remote.stream_complete(prompt, stop=stop, **options))
+            assert text == model.complete(prompt, heal=False, stop=stop, **options).text
+        assert "".join(remote.stream_chat(chat, **options)) == model.chat(chat, **options).text
+    with OpenAIServer(model) as server, endpoint(server) as remote:  # text alone
+        text = "".join(remote.stream_infill(*PAIRS[0], **options))
+        assert text == model.infill(*PAIRS[0], heal=False, **options).text
+
+
+def test_a_stream_that_is_left_ends_on_the_server(model, folder):
+    place, options = ("print(", "\n"), {"max_tokens": 100, "temperature": 1.0, "stop_at": "bracket", "heal": False}
+    found = ((seed, model.infill(*place, seed=seed, **options)) for seed in range(50))
+    seed, middle = next(each for each in found if each[1].finish_reason == "stop-string" and len(each[1].ids) < 50)
+    with OpenAIServer(model) as server, endpoint(server, tokenizer=folder) as remote:
+        pieces = remote.stream_complete("x", max_tokens=100, temperature=1.0, seed=1)
+        next(pieces)
+        pieces.close()
+        # This rule acts here alone: the server is told of nothing that would end the text.
+        assert "".join(remote.stream_infill(*place, seed=seed, **options)) == middle.text
+        list(remote.stream_complete("x", max_tokens=2))
+    left, cut, _ = server.told
+    assert max(left, cut) < 100
+
+
+def test_a_stream_that_breaks_off_says_so(model, folder):
+    with OpenAIServer(model) as server, endpoint(server, tokenizer=folder) as remote:
+        server.breaks_off_after = 3
+        pieces = remote.stream_complete("x", max_tokens=20)
+        with pytest.raises(
+            CodecriaError, match=r"/v1/completions: the answer broke off: RemoteProtocolError.*ask again"
+        ):
+            list(pieces)
+        assert len(server.bodies) == 1  # what was shown cannot be taken back: it is not sent again
+        server.refuse = refusing(503, "busy")
+        with pytest.raises(CodecriaError, match="503: busy; 6 tries"):
+            list(remote.stream_complete("x"))
+        assert len(server.bodies) == 7
+        events = {"Content-Type": "text/event-stream"}
+        for text, said in (
+            ('data: {"error": {"message": "out of memory"}}\n\n', "the server broke off: out of memory"),
+            ("data: {\n\n", "an event is no JSON object"),
+            ('data: {"choices": [{"text": "a"}]}\n\ndata: [DONE]\n\n', "before the text had ended"),
+        ):
+            server.refuse = lambda _body, text=text: (200, events, text)
+            with pytest.raises(CodecriaError, match=said):
+                list(remote.stream_complete("x"))
+        # A server that does not stream.
+        server.refuse = refusing(200, '{"choices": [{"text": "all at once", "finish_reason": "stop"}]}')
+        assert list(remote.stream_complete("x")) == ["all at once"]
+
+
+def test_one_text_is_streamed_and_a_suffix_goes_without_files(model):
+    with OpenAIServer(model) as server, endpoint(server) as remote:
+        with pytest.raises(CodecriaError, match="n is 2"):
+            remote.stream_complete("x", n=2)
+        with pytest.raises(CodecriaError, match="not told of files; name the model's tokenizer"):
+            remote.infill_many(PAIRS, files=[("a.py", "a = 1\n")])
+        assert server.bodies == []
+
+
+def test_candidates_are_those_of_a_code_model(model, folder):
+    asked = {"max_tokens": 6, "seed": 5, "heal": False}
+    with OpenAIServer(model) as server, endpoint(server, tokenizer=folder) as remote:
+        theirs, ours = remote.infill_candidates(*PAIRS[0], 4, **asked), model.infill_candidates(*PAIRS[0], 4, **asked)
+    assert [each.text for each in theirs] == [each.text for each in ours]
+    assert 2 <= len(theirs) <= 4

@@ -2,6 +2,7 @@
 
 import pytest
 
+from codecria.common.errors import CodecriaError
 from codecria.generation.engine import Engine
 from codecria.generation.sampling import SamplingOptions
 from codecria.generation.scheduler import QueueFullError
@@ -82,3 +83,96 @@ def test_a_cancelled_text_frees_its_blocks_at_once_in_every_state(steps, n):
     assert (engine.statistics().running, engine.statistics().waiting) == (0, 0)
     ((again,),) = engine.generate([random_ids(70)], SamplingOptions(max_tokens=5))
     assert again.ids == Engine(model).generate([random_ids(70)], SamplingOptions(max_tokens=5))[0][0].ids
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_any_number_of_prompts_go_through_a_queue_of_sixteen(count):
+    model = random_model(num_layers=1, hidden_size=32, intermediate_size=32)
+    engine = Engine(model, max_waiting=16, cache_bytes=1 << 20)
+    options = SamplingOptions(max_tokens=2)
+    prompts = [[number % 160, number // 160] for number in range(count)]
+    most, steps = 0, [0] * len(prompts)
+    for step in engine.stream(prompts, options):
+        most = max(most, engine.statistics().waiting)
+        steps[step.prompt] += 1
+    assert steps == [2] * len(prompts)
+    assert 0 < most <= 8
+    assert engine.statistics().waiting == engine.statistics().locked_bytes == 0
+    found = engine.generate(prompts[:100], options)
+    for number in (0, 50, 99):
+        assert found[number][0].ids == Engine(model).generate([prompts[number]], options)[0][0].ids
+
+
+def test_a_job_holds_what_is_under_way_and_no_more():
+    engine = Engine(random_model(num_layers=1), max_waiting=16, max_rows=4)
+    made = []
+
+    class Plan:
+        rules, first_ids = (), None
+
+        def new_decoder(self):
+            made.append(self)
+            return StreamOfNothing()
+
+    class StreamOfNothing:
+        def push(self, _id):
+            return "x"
+
+        def finish(self):
+            return ""
+
+    prompts = [random_ids(5, seed=number) for number in range(60)]
+    stream = engine.stream(prompts, SamplingOptions(max_tokens=3, n=2), [Plan() for _ in prompts])
+    assert made == []
+    for _ in range(10):
+        next(stream)
+    assert 0 < len(made) < 24
+    stream.close()
+    assert engine.statistics().waiting == engine.statistics().running == 0
+    with pytest.raises(CodecriaError, match="the prompt is empty"):
+        engine.stream([*prompts, []], SamplingOptions(max_tokens=3))
+
+
+@pytest.mark.parametrize("max_waiting", [1, 2, 16])
+def test_a_job_leaves_the_cursor_its_place(max_waiting):
+    model = random_model(seed=2)
+    engine = Engine(model, max_waiting=max_waiting, max_rows=2)
+    prompts = [random_ids(20, seed=number) for number in range(12)]
+    options = SamplingOptions(max_tokens=10, n=3, temperature=1.0, seed=1)
+    stream, seen = engine.stream(prompts, options), []
+    seen += [next(stream) for _ in range(8)]
+    try:
+        (cursor,) = engine.submit(random_ids(20, seed=99), SamplingOptions(max_tokens=4))
+    except QueueFullError:
+        assert max_waiting < 16
+    else:
+        before = len(seen)
+        while not cursor.finished:
+            seen.append(next(stream))
+        assert len(seen) - before < 40  # of 360
+    seen += stream
+    expected = Engine(model).generate(prompts, options)
+    ids = {}
+    for step in seen:
+        ids.setdefault((step.prompt, step.sample), []).append(step.id)
+    for place, samples in enumerate(expected):
+        for number, sample in enumerate(samples):
+            assert ids[place, number] == sample.ids
+
+
+def test_two_jobs_share_a_small_queue_and_one_may_be_left():
+    model = random_model(seed=2)
+    engine = Engine(model, max_waiting=2, max_rows=2)
+    options = SamplingOptions(max_tokens=5)
+    prompts = [random_ids(9, seed=number) for number in range(20)]
+    one, other = engine.stream(prompts, options), engine.stream(prompts[::-1], options)
+    seen = []
+    for _ in range(30):
+        seen.append(next(one))
+        next(other)
+    other.close()
+    seen += one
+    assert sorted((step.prompt, step.id) for step in seen) == sorted(
+        (place, id) for place, [sample] in enumerate(Engine(model).generate(prompts, options)) for id in sample.ids
+    )
+    assert engine.statistics().waiting == engine.statistics().locked_bytes == 0

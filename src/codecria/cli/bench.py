@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,20 +18,21 @@ def bench(
     tokens: Annotated[int, typer.Option(min=2, help="Tokens written behind it.")] = 128,
     repeats: Annotated[int, typer.Option(min=1, help="Counted runs; medians are shown.")] = 3,
     threads: options.Threads = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
 ) -> None:
     """Read a prompt, write behind it without drafts, and compare with what the memory's bandwidth allows.
 
-    **Example**
+    **Examples**
 
     `codecria bench smollm2-135m --dtype int4`
+
+    `codecria bench smollm2-135m --json | jq .decode_tokens_per_s`
     """
     import resource
     import statistics
     import time
 
     import torch
-    from rich.console import Console
-    from rich.table import Table
 
     from codecria.generation import speed
 
@@ -50,14 +51,48 @@ def bench(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     bandwidth = speed.memory_bandwidth(network.model.norm.weight.device)
     achieved = decode * speed.step_bytes(network, kept + tokens / 2)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_row("load", f"{load_s:.2f} s")
-    table.add_row("weights", f"{speed.weight_bytes(network) / 1e6:.1f} MB")
-    table.add_row("peak memory", f"{peak:.0f} MB")
-    table.add_row("time to first token", f"{first_s * 1e3:.0f} ms after {kept} tokens")
-    table.add_row("prefill", f"{prefill:.0f} tokens/s")
-    table.add_row("decode", f"{decode:.1f} tokens/s")
+    figures = {
+        "model": model,
+        "dtype": dtype,
+        "threads": torch.get_num_threads(),
+        "repeats": repeats,
+        "prompt_tokens": kept,
+        "written_tokens": tokens,
+        "load_s": load_s,
+        "weight_bytes": speed.weight_bytes(network),
+        "peak_bytes": peak * 1e6,
+        "first_token_s": first_s,
+        "prefill_tokens_per_s": prefill,
+        "decode_tokens_per_s": decode,
+        "read_bytes_per_s": achieved,
+        "bandwidth_bytes_per_s": bandwidth,
+    }
+    _print_json(figures) if json else _print_table(figures)
+
+
+def _print_json(figures: dict[str, Any]) -> None:
+    import json
+
+    rounded = {name: float(f"{each:.4g}") if isinstance(each, float) else each for name, each in figures.items()}
+    typer.echo(json.dumps(rounded))
+
+
+def _print_table(figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    achieved, bandwidth = figures["read_bytes_per_s"], figures["bandwidth_bytes_per_s"]
     share = f"{achieved / bandwidth:.0%} of the measured {bandwidth / 1e9:.1f}"
-    table.add_row("weights and cache read", f"{achieved / 1e9:.1f} GB/s, {share}")
-    table.add_row("threads", str(torch.get_num_threads()))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in (
+        ("load", f"{figures['load_s']:.2f} s"),
+        ("weights", f"{figures['weight_bytes'] / 1e6:.1f} MB"),
+        ("peak memory", f"{figures['peak_bytes'] / 1e6:.0f} MB"),
+        ("time to first token", f"{figures['first_token_s'] * 1e3:.0f} ms after {figures['prompt_tokens']} tokens"),
+        ("prefill", f"{figures['prefill_tokens_per_s']:.0f} tokens/s"),
+        ("decode", f"{figures['decode_tokens_per_s']:.1f} tokens/s"),
+        ("weights and cache read", f"{achieved / 1e9:.1f} GB/s, {share}"),
+        ("threads", str(figures["threads"])),
+    ):
+        table.add_row(name, value)
     Console().print(table)

@@ -21,6 +21,7 @@ def chat(
     seed: options.Seed = 0,
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
+    endpoint: options.EndpointOption = None,
 ) -> None:
     """Ask a question, or hold a conversation (an empty line or Ctrl-D ends it).
 
@@ -28,7 +29,7 @@ def chat(
 
     `codecria chat 'How do I reverse a list in Python?'`
     """
-    loaded = options.load(model, threads, dtype)
+    loaded = options.load_or_connect(model, threads, dtype, endpoint)
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     single = message is not None
     while (question := message if single else _ask()) is not None:

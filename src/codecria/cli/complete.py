@@ -32,7 +32,7 @@ def complete(
     endpoint: options.EndpointOption = None,
     tokenizer: options.TokenizerOption = None,
 ) -> None:
-    """Continue a text, streaming to standard output; from an endpoint the text comes at once.
+    """Continue a text, streaming to standard output.
 
     The text is taken as it is: no template, nothing stripped.
 
@@ -49,12 +49,8 @@ def complete(
         "seed": seed,
         "stop": tuple(stop or ()),
     }
-    pieces = (
-        options.load(model, threads, dtype).stream_complete(text, **sampling)
-        if endpoint is None
-        else [options.connect(endpoint, model, tokenizer).complete_many([text], **sampling)[0][0].text]
-    )
-    for piece in pieces:
+    loaded = options.load_or_connect(model, threads, dtype, endpoint, tokenizer)
+    for piece in loaded.stream_complete(text, **sampling):
         typer.echo(piece, nl=False)
     if sys.stdout.isatty():
         typer.echo()

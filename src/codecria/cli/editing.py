@@ -29,9 +29,7 @@ def read_named(place: str) -> tuple[Path, str | None, str]:
 
 def load(model: str, threads: int | None, endpoint: str | None, tokenizer: str | None) -> Generator:
     """The model that infills: one loaded here, or one behind `--endpoint`."""
-    if endpoint is None:
-        return options.load(model, threads)
-    return options.connect(endpoint, model, tokenizer)
+    return options.load_or_connect(model, threads, "auto", endpoint, tokenizer)
 
 
 def show(path: Path, old: str, new: str, write: bool) -> None:

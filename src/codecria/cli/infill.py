@@ -47,6 +47,8 @@ def infill(
     seed: options.Seed = 0,
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
+    endpoint: options.EndpointOption = None,
+    tokenizer: options.TokenizerOption = None,
 ) -> None:
     """Fill in what is missing at the cursor, from the code on both sides of it.
 
@@ -60,6 +62,8 @@ def infill(
     `codecria infill src/shop.py:41:9 --file src/prices.py --until line --candidates 3`
 
     `printf 'def area(r):\\n    return <FILL>\\n' | codecria infill - --whole`
+
+    `codecria infill app.py:3:9 --endpoint http://host:8000/v1 -m codellama/CodeLlama-7b-hf --tokenizer codellama-7b`
     """
     path, prefix, suffix = _read_place(place, mark)
     if write and path is None:
@@ -67,7 +71,7 @@ def infill(
     if candidates > 1 and (write or whole):
         raise CodecriaError("only one middle has room", where="--candidates", mend="leave --write and --whole out")
     others = [(str(each), read_text(each)) for each in file or ()]
-    loaded = options.load(model, threads, dtype)
+    loaded = options.load_or_connect(model, threads, dtype, endpoint, tokenizer)
     asked: InfillOptions = {
         "max_tokens": max_tokens,
         "temperature": temperature,
@@ -77,8 +81,9 @@ def infill(
         "stop_at": until,
         "files": others,
         "path": None if path is None else str(path),
-        "window_tokens": window or loaded.max_positions,
     }
+    if window is not None:
+        asked["window_tokens"] = window
     if candidates > 1:
         _print_candidates(loaded.infill_candidates(prefix, suffix, candidates, **asked))
         return
@@ -87,7 +92,7 @@ def infill(
             typer.echo(piece, nl=False)
         typer.echo(nl=sys.stdout.isatty())
         return
-    middle = loaded.infill(prefix, suffix, **asked).text
+    middle = loaded.infill_many([(prefix, suffix)], **asked)[0][0].text
     if write and path is not None:
         write_atomic(path, prefix + middle + suffix)
         typer.echo(f"{path}: {len(middle)} characters written", err=True)
@@ -97,7 +102,7 @@ def infill(
 
 def _print_candidates(found: list[Completion]) -> None:
     """On a terminal one below the other, elsewhere one JSON object a line."""
-    from codecria.generation.cursor import mean_log_probability
+    from codecria.generation.candidates import mean_log_probability
 
     for number, each in enumerate(found, start=1):
         value = mean_log_probability(each)

@@ -61,6 +61,13 @@ def load(model: str, threads: int | None, dtype: Dtype = "auto") -> CodeModel:
     return load_model(model, dtype=dtype)
 
 
+def load_or_connect(
+    model: str, threads: int | None, dtype: Dtype, endpoint: str | None, tokenizer: str | None = None
+) -> CodeModel | Endpoint:
+    """A model loaded here, or one behind a server where an endpoint is named."""
+    return load(model, threads, dtype) if endpoint is None else connect(endpoint, model, tokenizer)
+
+
 def connect(endpoint: str, model: str, tokenizer: str | None) -> Endpoint:
     """A model behind a server."""
     from codecria.generation.endpoint import Endpoint

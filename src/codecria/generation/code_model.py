@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from codecria.checkpoint.catalogue import DEFAULT
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
-from codecria.generation.cursor import Cursor, ranked
+from codecria.generation.candidates import infill_candidates
+from codecria.generation.cursor import Cursor
 from codecria.generation.encoding import RememberingEncoder
 from codecria.generation.engine import Engine
 from codecria.generation.middle import CompleteOptions, InfillOptions, Options, of_sampling, plan_middle
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from codecria.infill.layout import Sentinels
     from codecria.model.transformer import Transformer
     from codecria.tokenizer.tokenizer import Tokenizer
-
-_CANDIDATE_TEMPERATURE = 0.8
 
 
 @dataclass(frozen=True)
@@ -138,13 +137,7 @@ class CodeModel:
         One is greedy, the others are samples, at a temperature of 0.8 where none is given. Their rank is the mean
         log-probability of their tokens.
         """
-        options["logprobs"] = True
-        temperature = options.get("temperature") or _CANDIDATE_TEMPERATURE
-        sampled: InfillOptions = {**options, "temperature": temperature, "n": max(1, count - 1)}
-        found = self._many([self.prepare_infill(prefix, suffix, **{**options, "temperature": 0.0, "n": 1})])[0]
-        if count > 1:
-            found += self._many([self.prepare_infill(prefix, suffix, **sampled)])[0]
-        return ranked(found)
+        return infill_candidates(self, prefix, suffix, count, options)
 
     def cursor(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Cursor:
         """A session at a cursor: text is typed, deleted and suggested, and each step reuses what was read before.

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from codecria.common.errors import CodecriaError
+from codecria.generation.candidates import mean, mean_log_probability
 from codecria.infill.layout import continues_prefix
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class Cursor:
                 if step.log_probability is not None and step.finish_reason != "stop":
                     log_probabilities.append(step.log_probability)
                 if step.finish_reason:
-                    suggestion = Suggestion("".join(texts), 0, 0, len(log_probabilities), _mean(log_probabilities))
+                    suggestion = Suggestion("".join(texts), 0, 0, len(log_probabilities), mean(log_probabilities))
                     self._answered = _Answered(self.prefix, self.suffix, (suggestion,))
                 if step.text:
                     yield step.text
@@ -231,22 +232,3 @@ class Cursor:
                 f"{len(self.prefix)} and {len(self.suffix)}",
                 mend="call open() when the document has changed",
             )
-
-
-def ranked(completions: Iterable[Completion]) -> list[Completion]:
-    """Those with different texts, the highest mean log-probability first; equal ones in their order."""
-    different: dict[str, Completion] = {}
-    for each in completions:
-        known = different.setdefault(each.text, each)
-        if mean_log_probability(each) > mean_log_probability(known):
-            different[each.text] = each
-    return sorted(different.values(), key=mean_log_probability, reverse=True)
-
-
-def mean_log_probability(completion: Completion) -> float:
-    """Over the tokens of a completion that was asked for `logprobs`, those that a rule cut included; 0 for none."""
-    return _mean(completion.log_probabilities or [])
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0

@@ -12,54 +12,29 @@ A server cannot be told which token may come first, so nothing is healed; in PSM
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from codecria.common.errors import CodecriaError
+from codecria.generation.candidates import infill_candidates
 from codecria.generation.http import Server
 from codecria.generation.middle import ending_rules, of_sampling, plan_middle
+from codecria.generation.openai_api import CHAT, COMPLETIONS, Request, read_choice, read_stream, request_body
 from codecria.generation.sampling import SamplingOptions
-from codecria.generation.sequence import Completion
 from codecria.tokenizer.sentinels import find_sentinels
 from codecria.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
     from typing import Unpack
 
     from codecria.generation.middle import CompleteOptions, InfillOptions, Options
-    from codecria.generation.sequence import FinishReason
-    from codecria.generation.stopping import TextRule
-
-Dialect = Literal["vllm", "openai"]
-"""`vllm` sends its fields beyond OpenAI's too: `top_k`, `min_p`, `stop_token_ids`, `return_token_ids`."""
-
-_COMPLETIONS = "completions"
-_CHAT = "chat/completions"
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One text to be asked for.
-
-    Attributes:
-        path: below the URL.
-        body: the request, without what all have.
-        options: how the text is sampled.
-        continues: whether the text goes on from one before it, so that a leading space is its own.
-        rules: cut the text, as `CodeModel` would.
-        returns: its line ends become CR LF.
-    """
-
-    path: str
-    body: dict[str, Any]
-    options: SamplingOptions
-    continues: bool = True
-    rules: tuple[TextRule, ...] = field(default=())
-    returns: bool = False
+    from codecria.generation.openai_api import Dialect
+    from codecria.generation.sequence import Completion
 
 
 class Endpoint:
@@ -131,14 +106,11 @@ class Endpoint:
 
     def complete_many(self, prompts: Sequence[str], **options: Unpack[CompleteOptions]) -> list[list[Completion]]:
         """Continue texts. `heal` is not heeded."""
-        options.pop("heal", None)
-        sampling = self._sampling(cast("Options", options))
-        requests: list[_Request] = []
-        for prompt in prompts:
-            tokenizer = self.tokenizer
-            sent = prompt if tokenizer is None else [*tokenizer.bos_ids, *tokenizer.encode(prompt)]
-            requests.append(_Request(_COMPLETIONS, {"prompt": sent}, sampling, continues=bool(prompt)))
-        return self._ask_all(requests)
+        return self._ask_all([self._complete_request(prompt, options) for prompt in prompts])
+
+    def stream_complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Iterator[str]:
+        """As `complete_many` for one text, piece by piece. Closing the iterator ends the request on the server."""
+        return self._stream(self._complete_request(prompt, options))
 
     def infill_many(self, pairs: Sequence[tuple[str, str]], **options: Unpack[InfillOptions]) -> list[list[Completion]]:
         """Write what stands between each prefix and suffix. `heal` is not heeded.
@@ -148,13 +120,25 @@ class Endpoint:
         """
         return self._ask_all([self._infill_request(prefix, suffix, options) for prefix, suffix in pairs])
 
+    def stream_infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Iterator[str]:
+        """As `infill_many` for one middle, piece by piece; the request ends on the server where the middle does."""
+        return self._stream(self._infill_request(prefix, suffix, options))
+
+    def infill_candidates(
+        self, prefix: str, suffix: str, count: int = 3, **options: Unpack[InfillOptions]
+    ) -> list[Completion]:
+        """See `CodeModel.infill_candidates`. The rank is by the server's log-probabilities."""
+        return infill_candidates(self, prefix, suffix, count, options)
+
     def chat_many(
         self, conversations: Sequence[Sequence[Mapping[str, Any]]], **options: Unpack[Options]
     ) -> list[list[Completion]]:
         """Answer conversations, by the server's own template."""
-        sampling = self._sampling(options)
-        bodies = ({"messages": [dict(message) for message in messages]} for messages in conversations)
-        return self._ask_all([_Request(_CHAT, body, sampling, continues=False) for body in bodies])
+        return self._ask_all([self._chat_request(messages, options) for messages in conversations])
+
+    def stream_chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Iterator[str]:
+        """As `chat_many` for one conversation, piece by piece."""
+        return self._stream(self._chat_request(messages, options))
 
     def close(self) -> None:
         """Close the connections."""
@@ -166,13 +150,29 @@ class Endpoint:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _infill_request(self, prefix: str, suffix: str, options: InfillOptions) -> _Request:
+    def _complete_request(self, prompt: str, options: CompleteOptions) -> Request:
+        sampling = self._sampling(cast("Options", {name: value for name, value in options.items() if name != "heal"}))
+        tokenizer = self.tokenizer
+        sent = prompt if tokenizer is None else [*tokenizer.bos_ids, *tokenizer.encode(prompt)]
+        return Request(COMPLETIONS, {"prompt": sent}, sampling, continues=bool(prompt))
+
+    def _chat_request(self, messages: Sequence[Mapping[str, Any]], options: Options) -> Request:
+        body = {"messages": [dict(message) for message in messages]}
+        return Request(CHAT, body, self._sampling(options), continues=False)
+
+    def _infill_request(self, prefix: str, suffix: str, options: InfillOptions) -> Request:
         sampling = self._sampling(of_sampling(options))
         if options.get("stop_at") == "line":
             sampling = replace(sampling, stop=(*sampling.stop, "\n"))
         if self.tokenizer is None:
+            for name in ("files", "window_tokens", "order", "begun"):
+                if options.get(name):
+                    mend = "name the model's tokenizer, or leave it out"
+                    raise CodecriaError(
+                        f"by `suffix` a server is not told of {name}", where=self._server.url, mend=mend
+                    )
             rules = ending_rules(options, prefix, suffix)
-            return _Request(_COMPLETIONS, {"prompt": prefix, "suffix": suffix}, sampling, rules=rules)
+            return Request(COMPLETIONS, {"prompt": prefix, "suffix": suffix}, sampling, rules=rules)
         if self.sentinels is None:
             raise CodecriaError("the tokenizer has no infill markers", where=self.name, mend="give no tokenizer")
         middle = plan_middle(
@@ -184,8 +184,8 @@ class Endpoint:
             max_tokens=sampling.max_tokens,
             positions=self.max_positions,
         )
-        return _Request(
-            _COMPLETIONS, {"prompt": middle.ids}, sampling, middle.continues, middle.rules, returns=middle.returns
+        return Request(
+            COMPLETIONS, {"prompt": middle.ids}, sampling, middle.continues, middle.rules, returns=middle.returns
         )
 
     def _sampling(self, options: Options) -> SamplingOptions:
@@ -202,78 +202,30 @@ class Endpoint:
                     raise CodecriaError(f"OpenAI's API has no {name}", where=self._server.url, mend="leave it out")
         return sampling
 
-    def _ask_all(self, requests: list[_Request]) -> list[list[Completion]]:
+    def _ask_all(self, requests: list[Request]) -> list[list[Completion]]:
         pool = ThreadPoolExecutor(max(1, min(self._concurrency, len(requests))), "endpoint")
         try:
             return list(pool.map(self._ask, requests))
         finally:
             pool.shutdown(cancel_futures=True)  # after a failure nothing more is sent
 
-    def _ask(self, request: _Request) -> list[Completion]:
-        answer = self._server.post(request.path, self._body(request))
+    def _stream(self, request: Request) -> Iterator[str]:
+        if request.options.n != 1:
+            raise CodecriaError(f"n is {request.options.n}, but one text is streamed", mend="leave n out")
+        return self._streamed(request)
+
+    def _streamed(self, request: Request) -> Iterator[str]:
+        body = {**request_body(request, self.name, self.dialect), "stream": True}
+        with contextlib.closing(self._server.stream(request.path, body)) as events:
+            yield from read_stream(request, events, self.tokenizer, f"{self._server.url}/{request.path}")
+
+    def _ask(self, request: Request) -> list[Completion]:
+        answer = self._server.post(request.path, request_body(request, self.name, self.dialect))
         choices = sorted(answer.get("choices", []), key=lambda choice: choice.get("index", 0))
         if len(choices) != request.options.n:
             what = f"{len(choices)} samples came, {request.options.n} were asked for"
             raise CodecriaError(what, where=f"{self._server.url}/{request.path}")
-        return [self._completion(request, choice, answer.get("usage") or {}) for choice in choices]
-
-    def _body(self, request: _Request) -> dict[str, Any]:
-        options = request.options
-        values: dict[str, Any] = {
-            "model": self.name,
-            **request.body,
-            "max_tokens": options.max_tokens,
-            "temperature": options.temperature,
-            "top_p": options.top_p,
-            "n": options.n,
-        }
-        if options.seed is not None:
-            values["seed"] = options.seed
-        if options.stop:
-            values["stop"] = list(options.stop)
-        for name in ("presence_penalty", "frequency_penalty"):
-            if penalty := getattr(options, name):
-                values[name] = penalty
-        if options.logit_bias:
-            values["logit_bias"] = {str(id): bias for id, bias in dict(options.logit_bias).items()}
-        if options.logprobs:
-            values["logprobs"] = True if request.path == _CHAT else 0
-        if self.dialect == "vllm":
-            values |= {"top_k": options.top_k or -1, "min_p": options.min_p, "return_token_ids": True}
-            values |= {"stop_token_ids": list(options.stop_ids), "repetition_penalty": options.repetition_penalty}
-        return values
-
-    def _completion(self, request: _Request, choice: dict[str, Any], usage: dict[str, Any]) -> Completion:
-        ends = set(request.options.stop_ids)
-        ids: list[int] = choice.get("token_ids") or []
-        probabilities = _log_probabilities(choice) if request.options.logprobs else None
-        if ids and ids[-1] in ends:
-            ids = ids[:-1]
-            probabilities = probabilities and probabilities[: len(ids)]
-        reason: FinishReason = "length" if choice.get("finish_reason") == "length" else "stop"
-        stopped_by = choice.get("stop_reason")
-        if isinstance(stopped_by, str):
-            reason = "stop-string"
-        # The server's text is cut at stop strings; where none ended it, ours is exact to the space.
-        text = choice.get("text") if request.path == _COMPLETIONS else choice.get("message", {}).get("content")
-        if ids and self.tokenizer is not None and reason != "stop-string" and request.path == _COMPLETIONS:
-            decode = self.tokenizer.decode_infilling if request.continues else self.tokenizer.decode
-            text = decode(ids)
-        text = (text or "").replace("\n", "\r\n") if request.returns else text or ""
-        for rule in request.rules:
-            cut = rule.cut(text)
-            if cut < len(text) and rule.ends(text):
-                reason = "stop-string"
-            text = text[:cut]
-        reused = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        return Completion(text, ids, reason, probabilities, usage.get("prompt_tokens", 0), reused, [])
-
-
-def _log_probabilities(choice: dict[str, Any]) -> list[float]:
-    told = choice.get("logprobs") or {}
-    if "token_logprobs" in told:
-        return list(told["token_logprobs"])
-    return [each["logprob"] for each in told.get("content") or []]
+        return [read_choice(request, choice, answer.get("usage") or {}, self.tokenizer) for choice in choices]
 
 
 def _read_tokenizer(name_or_path: str | Path) -> Tokenizer:

@@ -18,9 +18,8 @@ from codecria.generation.fused import fuse, fused_blocks
 from codecria.generation.memory import default_cache_bytes, out_of_memory
 from codecria.generation.native.step import NativeSteps
 from codecria.generation.scheduler import QueueFullError, Scheduler
-from codecria.generation.sequence import Priority, Sequence, Stem
+from codecria.generation.sequence import Priority, Sequence, samples_of
 from codecria.generation.statistics import Statistics
-from codecria.generation.stopping import StopStrings, TextWatch
 from codecria.generation.writing import Writer
 
 if TYPE_CHECKING:
@@ -42,7 +41,8 @@ class Engine:
         max_rows: at most so many texts run together; others wait.
         prefill_tokens: prompts are read in chunks of this size, which bounds the memory of a long one. Between the
             chunks the running texts go on.
-        max_waiting: `submit` refuses what would make more texts wait.
+        max_waiting: `submit` refuses what would make more texts wait. `generate` and `stream` take any number of
+            prompts and queue them as the queue drains, at most half of this, so that `submit` finds room beside them.
         cache_bytes: for keys and values of running texts and of what is kept for prompts that begin alike. By default
             2 GiB, or what one whole context needs if that is more, and at most half of the memory that the machine has,
             its cgroup allows or, on a GPU, is free now.
@@ -99,6 +99,9 @@ class Engine:
     ) -> list[list[Completion]]:
         """Generate `options.n` samples of each prompt.
 
+        Any number of prompts may be given, whatever `max_waiting`: a prompt gets its place in the queue, and its memory
+        beside its ids, when few wait before it, and keeps nothing but its result when it has ended.
+
         Args:
             prompts: token ids.
             options: for all of them.
@@ -111,11 +114,14 @@ class Engine:
             CodecriaError: a prompt is empty, does not fit the context or has an id the model lacks; stop strings are
                 asked for without `texts`; a text failed (then the other texts of this call are cancelled).
         """
-        sequences = self._sequences(prompts, options, texts, Priority.BATCH)
-        for _ in self._run(sequences):
+        found: dict[tuple[int, int], Completion] = {}
+
+        def keep(sequence: Sequence) -> None:
+            found[sequence.place, sequence.sample] = sequence.result()
+
+        for _ in self._run(self._groups(prompts, options, texts, Priority.BATCH), keep):
             pass
-        results = [sequence.result() for sequence in sequences]
-        return [results[start : start + options.n] for start in range(0, len(results), options.n)]
+        return [[found[place, sample] for sample in range(options.n)] for place in range(len(prompts))]
 
     def stream(
         self,
@@ -123,11 +129,12 @@ class Engine:
         options: SamplingOptions,
         texts: collections.abc.Sequence[TextPlan] | None = None,
     ) -> Generator[Step]:
-        """As `generate`, step by step. Closing the iterator cancels what has not ended.
+        """As `generate`, step by step. Closing the iterator cancels what has not ended. What is wrong with a prompt is
+        raised here, not at the first step.
 
         Several streams may be under way: each one's steps carry the others along, in common passes.
         """
-        return self._run(self._sequences(prompts, options, texts, Priority.BATCH))
+        return self._run(self._groups(prompts, options, texts, Priority.BATCH), lambda _ended: None)
 
     def submit(
         self,
@@ -144,7 +151,7 @@ class Engine:
             QueueFullError: too many wait.
             CodecriaError: as of `generate`.
         """
-        sequences = self._sequences([prompt], options, None if text is None else [text], priority)
+        [sequences] = self._groups([prompt], options, None if text is None else [text], priority)
         waiting = self._scheduler.waiting
         if waiting + len(sequences) > self.max_waiting:
             raise QueueFullError(
@@ -202,13 +209,14 @@ class Engine:
             waiting=self._scheduler.waiting,
         )
 
-    def _sequences(
+    def _groups(
         self,
         prompts: collections.abc.Sequence[list[int]],
         options: SamplingOptions,
         texts: collections.abc.Sequence[TextPlan] | None,
         priority: Priority,
-    ) -> list[Sequence]:
+    ) -> collections.abc.Iterator[list[Sequence]]:
+        """Each prompt's samples, made when they are asked for; what is wrong with any is raised now."""
         if options.stop and texts is None:
             raise CodecriaError("stop strings need the text of the tokens", mend="give `texts`")
         outside = [id for id, _ in options.biases if not 0 <= id < self.model.config.vocab_size]
@@ -217,33 +225,12 @@ class Engine:
                 f"logit_bias names the token {outside[0]} and the model has {self.model.config.vocab_size} of them",
                 mend="use the model's own tokenizer",
             )
+        limits = [min(options.max_tokens, self._room(prompt)) for prompt in prompts]
         seed = secrets.randbits(63) if options.seed is None else options.seed
-        sequences: list[Sequence] = []
-        for place, prompt in enumerate(prompts):
-            prompt = list(prompt)
-            limit = min(options.max_tokens, self._room(prompt))
-            stem = Stem(options.n)
-            for sample in range(options.n):
-                watch = first_ids = None
-                if texts is not None:
-                    first_ids = texts[place].first_ids
-                    rules = (StopStrings(options.stop),) if options.stop else ()
-                    watch = TextWatch(texts[place].new_decoder(), (*rules, *texts[place].rules))
-                sequences.append(
-                    Sequence(
-                        prompt,
-                        options,
-                        place=place,
-                        sample=sample,
-                        seed=seed,
-                        limit=limit,
-                        watch=watch,
-                        first_ids=first_ids,
-                        priority=priority,
-                        stem=stem,
-                    )
-                )
-        return sequences
+        return (
+            samples_of(prompt, options, None if texts is None else texts[place], place, seed, limits[place], priority)
+            for place, prompt in enumerate(prompts)
+        )
 
     def _room(self, prompt: list[int]) -> int:
         """Tokens that the context holds behind a prompt, at least 1."""
@@ -263,20 +250,38 @@ class Engine:
             )
         return config.max_positions - len(prompt)
 
-    def _run(self, sequences: list[Sequence]) -> Generator[Step]:
-        self._scheduler.add(sequences)
+    def _run(
+        self, groups: collections.abc.Iterator[list[Sequence]], ended: collections.abc.Callable[[Sequence], None]
+    ) -> Generator[Step]:
+        """Steps of all groups, which are queued as the queue drains; each sequence is handed over once it has ended."""
+        under_way: list[Sequence] = []
+        group = next(groups, None)
         try:
-            while True:
-                for sequence in sequences:
+            while group is not None or under_way:
+                while group is not None and self._may_queue(group):
+                    self._scheduler.add(group)
+                    under_way += group
+                    group = next(groups, None)
+                left: list[Sequence] = []
+                for sequence in under_way:
                     while sequence.outbox:
-                        yield sequence.outbox.popleft()
+                        yield sequence.outbox.popleft()  # meanwhile another stream may take any of these further
                     if sequence.error is not None:
                         raise sequence.error
-                if all(sequence.finished for sequence in sequences):
-                    return
-                self.step()
+                    if sequence.finished:
+                        ended(sequence)
+                    else:
+                        left.append(sequence)
+                under_way = left
+                if under_way or (group is not None and not self._may_queue(group)):
+                    self.step()
         finally:
-            self.cancel(sequences)
+            self.cancel(under_way)
+
+    def _may_queue(self, group: list[Sequence]) -> bool:
+        """Whether a job's next samples may wait now: as many as can begin at once, and half of the queue at most."""
+        most = max(1, min(self.max_rows, self.max_waiting // 2))
+        return self._scheduler.waiting + len(group) <= max(most, len(group))
 
     def _fail_all(self, sequences: list[Sequence], error: Exception) -> None:
         for sequence in sequences:

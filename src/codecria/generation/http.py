@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codecria.common.errors import CodecriaError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _IN_PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_PAUSE_S = 60.0
@@ -66,21 +70,56 @@ class Server:
         """
         return self._send("POST", path, body)
 
+    def stream(self, path: str, body: dict[str, Any]) -> Generator[dict[str, Any]]:
+        """The events of an answer to a JSON body, as they come (server-sent events up to `[DONE]`).
+
+        A server that does not stream gives its whole answer as one event. What fails before the first event is sent
+        again, nothing after it. Closing the iterator closes the connection.
+
+        Raises:
+            CodecriaError: as `post`; or the connection is lost on the way.
+        """
+        where = f"{self.url}/{path}"
+        response = self._response("POST", where, body, stream=True)
+        try:
+            if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                response.read()
+                yield _parsed(response, where)
+                return
+            for line in response.iter_lines():
+                field, _, data = line.partition(":")
+                if field == "data" and data.strip() == "[DONE]":
+                    return
+                if field == "data":
+                    yield _parsed_event(data, where)
+        except self._errors as error:
+            what = f"the answer broke off: {type(error).__name__}{f' ({error})' if str(error) else ''}"
+            raise CodecriaError(what, where=where, mend="ask again") from error
+        finally:
+            response.close()
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
-        where, what = f"{self.url}/{path}", ""
+        where = f"{self.url}/{path}"
+        return _parsed(self._response(method, where, body), where)
+
+    def _response(self, method: str, where: str, body: dict[str, Any] | None, *, stream: bool = False) -> Any:
+        """One that says success; with `stream` its body is still to be read."""
+        what = ""
         for count in range(1, self._tries + 1):
             told = ""
             try:
-                response = self._client.request(method, where, json=body)
+                response = self._client.send(self._client.build_request(method, where, json=body), stream=stream)
+                if not response.is_success:
+                    response.read()
             except self._errors as error:
                 what = f"no answer: {type(error).__name__}{f' ({error})' if str(error) else ''}"
             else:
                 if response.is_success:
-                    return _parsed(response, where)
+                    return response
                 what = f"the server answers {response.status_code}: {_said(response)}"
                 if response.status_code not in _IN_PASSING:
                     raise CodecriaError(what, where=where, mend=self._mend(response.status_code))
@@ -108,6 +147,16 @@ def _parsed(response: Any, where: str) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise CodecriaError(f"the answer is no JSON object: {response.text[:200]!r}", where=where)
     return answer
+
+
+def _parsed_event(data: str, where: str) -> dict[str, Any]:
+    try:
+        event = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise CodecriaError(f"an event is no JSON object: {data[:200]!r}", where=where)
+    return event
 
 
 def _said(response: Any) -> str:

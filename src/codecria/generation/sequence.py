@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
+from codecria.generation.stopping import StopStrings, TextWatch
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from codecria.generation.cache import Place
     from codecria.generation.sampling import SamplingOptions
     from codecria.generation.speculative import PromptLookup
-    from codecria.generation.stopping import TextWatch
+    from codecria.generation.stopping import TextPlan
 
 FinishReason = Literal["stop", "stop-string", "length"]
 """`stop`: the model wrote an end id. `stop-string`: a stop string or another rule on the text. `length`: `max_tokens`
@@ -198,3 +200,32 @@ class Sequence:
         self.finish_reason = reason
         self.finished = reason is not None
         self.outbox.append(Step(self.place, self.sample, id, text, log_probability, reason))
+
+
+def samples_of(
+    prompt: list[int],
+    options: SamplingOptions,
+    text: TextPlan | None,
+    place: int,
+    seed: int,
+    limit: int,
+    priority: Priority,
+) -> list[Sequence]:
+    """The samples of prompt number `place`, with their common stem; `limit` is the most tokens of each."""
+    prompt, stem = list(prompt), Stem(options.n)
+    rules = (StopStrings(options.stop),) if options.stop else ()
+    return [
+        Sequence(
+            prompt,
+            options,
+            place=place,
+            sample=sample,
+            seed=seed,
+            limit=limit,
+            watch=None if text is None else TextWatch(text.new_decoder(), (*rules, *text.rules)),
+            first_ids=None if text is None else text.first_ids,
+            priority=priority,
+            stem=stem,
+        )
+        for sample in range(options.n)
+    ]
