@@ -222,9 +222,9 @@ class Engine:
             limit = min(options.max_tokens, self._room(prompt))
             stem = Stem(options.n)
             for sample in range(options.n):
-                watch = first_ids = None
+                watch = first_ids = narrow = None
                 if texts is not None:
-                    first_ids = texts[place].first_ids
+                    first_ids, narrow = texts[place].first_ids, texts[place].narrow
                     rules = (StopStrings(options.stop),) if options.stop else ()
                     watch = TextWatch(texts[place].new_decoder(), (*rules, *texts[place].rules))
                 sequences.append(
@@ -237,6 +237,7 @@ class Engine:
                         limit=limit,
                         watch=watch,
                         first_ids=first_ids,
+                        narrow=narrow,
                         priority=priority,
                         stem=stem,
                     )
