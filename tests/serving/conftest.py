@@ -60,7 +60,7 @@ class ServerProcess:
                 return float(line.split()[1])
         raise AssertionError(f"no {name}")
 
-    def until(self, name, value, seconds=10):
+    def until(self, name, value, seconds=30):
         """Wait for a number to become so."""
         ends = time.monotonic() + seconds
         while (found := self.number(name)) != value:
@@ -72,7 +72,7 @@ class ServerProcess:
         self.client.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(30)
+        status = self.process.wait(60)
         self._reader.join(5)
         return status
 

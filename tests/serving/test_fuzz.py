@@ -23,8 +23,8 @@ BODY = {
 }  # fmt: skip
 STRANGE = [
     None, True, False, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 1e308, -1e308, 1e-320, "", "x", "\u0000", "é😀",
-    "<PRE> a <SUF>b <MID>", "<|im_end|>", "../../etc/passwd", "A" * 5000, [], [[]], [[[]]], [None], ["x", 1], [1, 2, 999999], {},
-    {"a": {}}, [{}] * 50,
+    "<PRE> a <SUF>b <MID>", "<|im_end|>", "../../etc/passwd", "A" * 5000, [], [[]], [[[]]], [None], ["x", 1],
+    [1, 2, 999999], {}, {"a": {}}, [{}] * 50,
     [{"role": "user"}], [{"role": "user", "content": [{"type": "text"}]}], {"type": "json_object"}, "kpmti",
 ]  # fmt: skip
 ADDRESSES = sorted({route.path for dialect in all_dialects() for route in dialect.routes if route.body})

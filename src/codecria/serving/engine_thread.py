@@ -247,7 +247,8 @@ class EngineThread(threading.Thread):
 
     def _learn_rate(self, live: _Live, now: float) -> None:
         prompt, reused = len(live.sequences[0].prompt), live.sequences[0].reused or 0
-        if live.begun_s is None or prompt - reused < _TELLING_TOKENS:
+        # Beside other texts it would tell how busy the engine is, and a window that wavers loses what is cached.
+        if live.begun_s is None or len(self._lives) > 1 or prompt - reused < _TELLING_TOKENS:
             return
         rate = (prompt - reused) / max(now - live.begun_s, 1e-6)
         old = self.read_tokens_per_s

@@ -15,7 +15,7 @@ from codecria.serving.requests import Chat, Complete, Infill, TextRequest
 if TYPE_CHECKING:
     from codecria.generation.code_model import CodeModel, Prepared
 
-LEAST_WINDOW = 512
+LEAST_WINDOW = 1024
 """A prompt is not cut to fewer tokens for the sake of time: less would not be worth asking for."""
 
 # No text worth reading has fewer tokens than these many characters a token; it is refused before it is encoded.
