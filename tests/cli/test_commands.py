@@ -18,7 +18,7 @@ CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
     [
         "complete", "infill", "chat", "document", "annotate", "fix",
         "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
-        "doctor", "demo", "export", "pipeline", "train-replay", "bench",
+        "doctor", "demo", "export", "pipeline", "train-replay", "bench", "serve",
     ],
 )  # fmt: skip
 def test_help_reads_like_a_man_page_with_an_example(run, command):

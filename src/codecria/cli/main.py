@@ -23,6 +23,7 @@ from codecria.cli import (
     infill,
     models,
     pipeline,
+    serve,
     train,
     train_replay,
 )
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.command("complete")(complete.complete)
 app.command("infill")(infill.infill)
 app.command("chat")(chat.chat)
+app.command("serve")(serve.serve)
 app.command("document")(document.document)
 app.command("annotate")(annotate.annotate)
 app.command("fix")(fix.fix)

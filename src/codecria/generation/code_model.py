@@ -180,6 +180,10 @@ class CodeModel:
         prepared = Prepared(ids, self._options(of_sampling(options)), plan)
         return self._healed(prepared, prompt) if options.get("heal", True) else prepared
 
+    def prepare_ids(self, ids: Sequence[int], **options: Unpack[Options]) -> Prepared:
+        """What is given the engine for a prompt that is ids already: they are taken as they are, no BOS is added."""
+        return Prepared(list(ids), self._options(options), self._text_plan(continues=bool(ids)))
+
     def prepare_infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Prepared:
         """What `infill` gives the engine: the ids are `infill_prompt`'s for the part of the text that fits."""
         sentinels = self.infill_markers()
@@ -224,7 +228,9 @@ class CodeModel:
         if found is None or not start:
             return prepared
         plan = prepared.text
-        text_plan = TextPlan(lambda: HealedDecoder(plan.new_decoder(), found.text), plan.rules, found.first_ids)
+        text_plan = replace(
+            plan, new_decoder=lambda: HealedDecoder(plan.new_decoder(), found.text), first_ids=found.first_ids
+        )
         return replace(prepared, ids=list(start), text=text_plan)
 
     def _options(self, options: Options) -> SamplingOptions:

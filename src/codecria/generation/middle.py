@@ -41,6 +41,7 @@ class Options(TypedDict, total=False):
     presence_penalty: float
     frequency_penalty: float
     logit_bias: Mapping[int, float]
+    top_logprobs: int
 
 
 class CompleteOptions(Options, total=False):

@@ -23,7 +23,7 @@ from codecria.common.random import draw_uniform
 from codecria.generation.penalties import forbid, penalise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 NEAR_TIE = 1e-4
 """Two scores closer than this may change places with the batch or the chunk size."""
@@ -54,6 +54,7 @@ class SamplingOptions:
         frequency_penalty: taken from an id's score for each time that the text has it.
         logit_bias: added to the scores of ids; a mapping, kept as sorted pairs.
         logprobs: whether to report each token's log probability under the model (before temperature and filters).
+        top_logprobs: with `logprobs`, also those of so many best tokens.
     """
 
     max_tokens: int = 256
@@ -71,6 +72,7 @@ class SamplingOptions:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         limits = {
@@ -80,6 +82,7 @@ class SamplingOptions:
             "top_k": (self.top_k >= 0, "0 or more"),
             "min_p": (0 <= self.min_p <= 1, "from 0 to 1"),
             "n": (self.n >= 1, "1 or more"),
+            "top_logprobs": (self.top_logprobs >= 0, "0 or more"),
             "repetition_penalty": (0 < self.repetition_penalty < math.inf, "above 0; 1 changes nothing"),
             "presence_penalty": (math.isfinite(self.presence_penalty), "a number, mostly from -2 to 2"),
             "frequency_penalty": (math.isfinite(self.frequency_penalty), "a number, mostly from -2 to 2"),
@@ -115,12 +118,14 @@ class Wanted(NamedTuple):
         draw: a number in [0, 1); not looked at when the temperature is 0.
         prompt: ids of the prompt, for the repetition penalty.
         written: ids written so far, for all penalties.
+        narrow: a filter of the text's own, which takes scores of one row out in place before the others act.
     """
 
     options: SamplingOptions
     draw: float
     prompt: Sequence[int] = ()
     written: Sequence[int] = ()
+    narrow: Callable[[Tensor], None] | None = None
 
 
 class Choice(NamedTuple):
@@ -130,11 +135,13 @@ class Choice(NamedTuple):
         id: the token.
         log_probability: under the model, natural logarithm; None unless asked for.
         near_tie: whether a greedy choice had a rival within `NEAR_TIE`.
+        best: the ids with the highest log probabilities and these, from best to worst, as many as were asked for.
     """
 
     id: int
     log_probability: float | None
     near_tie: bool
+    best: tuple[tuple[int, float], ...] = ()
 
 
 def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
@@ -152,6 +159,9 @@ def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
     for row, each in enumerate(wanted):
         penalise(logits_BV[row], each.options, each.prompt, each.written)
     forbid(logits_BV, [each.options.forbidden_ids for each in wanted])
+    for row, each in enumerate(wanted):
+        if each.narrow is not None:
+            each.narrow(logits_BV[row])
     greedy = [each.options.temperature == 0 for each in wanted]
     ids_B = sample(logits_BV, [each.options for each in wanted], [each.draw for each in wanted])
     best_B1 = logits_BV.amax(dim=-1, keepdim=True)
@@ -163,13 +173,27 @@ def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
         second_B1 = logits_BV.scatter_(-1, chosen_B1, -torch.inf).amax(dim=-1, keepdim=True)
         near_ties = (best_B1 - second_B1 < NEAR_TIE)[:, 0].tolist()
     log_probabilities: dict[int, float] = {}
+    tops: dict[int, tuple[tuple[int, float], ...]] = {}
     if reported:
         chosen_B = plain_BV.gather(-1, ids_B[reported][:, None])[:, 0]
-        log_probabilities = dict(zip(reported, (chosen_B - plain_BV.logsumexp(dim=-1)).tolist(), strict=True))
+        totals_B = plain_BV.logsumexp(dim=-1)
+        log_probabilities = dict(zip(reported, (chosen_B - totals_B).tolist(), strict=True))
+        for place, row in enumerate(reported):
+            count = wanted[row].options.top_logprobs
+            if count:
+                tops[row] = _most_probable(plain_BV[place] - totals_B[place], count)
     return [
-        Choice(id, log_probabilities.get(row), greedy[row] and near_ties[row]) if finite[row] else None
+        Choice(id, log_probabilities.get(row), greedy[row] and near_ties[row], tops.get(row, ()))
+        if finite[row]
+        else None
         for row, id in enumerate(ids_B.tolist())
     ]
+
+
+def _most_probable(log_probabilities_V: Tensor, count: int) -> tuple[tuple[int, float], ...]:
+    values_C, ids_C = log_probabilities_V.topk(min(count, len(log_probabilities_V)))
+    found = zip(ids_C.tolist(), values_C.tolist(), strict=True)
+    return tuple((id, value) for id, value in found if value > -math.inf)
 
 
 def sample(logits_BV: Tensor, options: Sequence[SamplingOptions], draws: Sequence[float]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from codecria.generation.stopping import StopStrings, TextWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import Tensor
 
@@ -42,6 +42,7 @@ class Step:
         text: what may be shown now. It lags behind the tokens while a character or a stop string is incomplete.
         log_probability: natural logarithm, when asked for.
         finish_reason: set on the sequence's last step.
+        best: with `top_logprobs`, the most probable ids with their log probabilities.
     """
 
     prompt: int
@@ -50,6 +51,7 @@ class Step:
     text: str
     log_probability: float | None
     finish_reason: FinishReason | None
+    best: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Sequence:
         prompt: token ids.
         options: how it is generated.
         first_ids: tokens that the first one must be among; None for any.
+        narrow: takes scores out before a token is drawn; see `stopping.TextPlan`.
         limit: how many tokens it may have: `max_tokens`, or fewer where the context ends before.
         reused: prompt tokens found in the cache; None until the prompt is first looked at.
         finished: whether nothing follows; a sequence that was cancelled or has failed has no `finish_reason`.
@@ -121,6 +124,7 @@ class Sequence:
         limit: int,
         watch: TextWatch | None,
         first_ids: Iterable[int] | None = None,
+        narrow: Callable[[Tensor], None] | None = None,
         priority: Priority = Priority.BATCH,
         stem: Stem | None = None,
     ) -> None:
@@ -131,6 +135,7 @@ class Sequence:
         self.seed = seed
         self.limit = limit
         self.first_ids = None if first_ids is None else tuple(first_ids)
+        self.narrow = narrow
         self.ids: list[int] = []
         self.log_probabilities: list[float] = []
         self.near_ties: list[int] = []
@@ -151,12 +156,14 @@ class Sequence:
         """The prompt and what is written: what is read when the sequence begins, or goes on after a pause."""
         return [*self.prompt, *self.ids] if self.ids else self.prompt
 
-    def accept(self, id: int, log_probability: float | None, near_tie: bool) -> None:
+    def accept(
+        self, id: int, log_probability: float | None, near_tie: bool, best: tuple[tuple[int, float], ...] = ()
+    ) -> None:
         """Take the next token."""
         if near_tie:
             self.near_ties.append(len(self.ids))
         if id in self._stop_ids:
-            self._emit(id, self._finish_text(), log_probability, "stop")
+            self._emit(id, self._finish_text(), log_probability, "stop", best)
             return
         self.ids.append(id)
         if log_probability is not None:
@@ -167,7 +174,7 @@ class Sequence:
             reason = "stop-string"
         elif len(self.ids) == self.limit:
             text, reason = text + self._finish_text(), "length"
-        self._emit(id, text, log_probability, reason)
+        self._emit(id, text, log_probability, reason, best)
 
     def end_empty(self) -> None:
         """End without a token, for a sequence that may have none."""
@@ -196,10 +203,17 @@ class Sequence:
     def _finish_text(self) -> str:
         return self._watch.finish() if self._watch else ""
 
-    def _emit(self, id: int | None, text: str, log_probability: float | None, reason: FinishReason | None) -> None:
+    def _emit(
+        self,
+        id: int | None,
+        text: str,
+        log_probability: float | None,
+        reason: FinishReason | None,
+        best: tuple[tuple[int, float], ...] = (),
+    ) -> None:
         self.finish_reason = reason
         self.finished = reason is not None
-        self.outbox.append(Step(self.place, self.sample, id, text, log_probability, reason))
+        self.outbox.append(Step(self.place, self.sample, id, text, log_probability, reason, best))
 
 
 def samples_of(
@@ -224,6 +238,7 @@ def samples_of(
             limit=limit,
             watch=None if text is None else TextWatch(text.new_decoder(), (*rules, *text.rules)),
             first_ids=None if text is None else text.first_ids,
+            narrow=None if text is None else text.narrow,
             priority=priority,
             stem=stem,
         )

@@ -14,6 +14,8 @@ from codecria.infill.trim import SURE, closed_bracket, first_line, same_block, s
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
 
 class TokenDecoder(Protocol):
     """Text of ids as they come; `tokenizer.stream.StreamDecoder` is one."""
@@ -153,11 +155,13 @@ class TextPlan:
         new_decoder: makes a decoder for a sequence.
         rules: cut the text.
         first_ids: tokens that the first one must be among; None for any. See `codecria.infill.heal`.
+        narrow: takes scores of a row [V] out, in place, before a token is drawn; `ending.FavourEnd` is one.
     """
 
     new_decoder: Callable[[], TokenDecoder]
     rules: tuple[TextRule, ...] = ()
     first_ids: Sequence[int] | None = None
+    narrow: Callable[[Tensor], None] | None = None
 
 
 class HealedDecoder:

@@ -180,7 +180,7 @@ def _wanted(sequence: Sequence, written: list[int]) -> Wanted:
     draw = 0.0
     if sequence.options.temperature:
         draw = sampling_draw(sequence.seed, sequence.sample, len(written))
-    return Wanted(sequence.options, draw, sequence.prompt, written)
+    return Wanted(sequence.options, draw, sequence.prompt, written, sequence.narrow)
 
 
 def _restrict(sequences: list[Sequence], logits_BV: Tensor) -> None:

@@ -1,0 +1,161 @@
+"""What OpenAI's clients are sent: objects, chunks, log-probabilities, usage."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from codecria.serving.routes import DONE, Call, sse
+from codecria.serving.texts import Texts, spelled
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from codecria.serving.requests import Outcome, Piece
+    from codecria.tokenizer.tokenizer import Tokenizer
+
+Prompt = str | tuple[int, ...]
+
+
+def completion_answer(call: Call, outcomes: Sequence[Outcome], prompts: Sequence[Prompt], echo: bool) -> dict[str, Any]:
+    """A whole `text_completion`; samples of the first prompt come first."""
+    choices: list[dict[str, Any]] = []
+    for outcome, prompt in zip(outcomes, prompts, strict=True):
+        before = _prompt_text(call, prompt)
+        for sample in outcome.samples:
+            logprobs = _Offsets(call.backend.tokenizer, len(before))
+            choices.append(
+                {
+                    "text": before + sample.text if echo else sample.text,
+                    "index": len(choices),
+                    "logprobs": logprobs.told(sample.pieces),
+                    "finish_reason": _reason(sample.finish_reason),
+                }
+            )
+    return {**_head(call, "cmpl", "text_completion"), "choices": choices, "usage": _usage(outcomes)}
+
+
+async def completion_frames(
+    call: Call, texts: Texts, prompts: Sequence[Prompt], echo: bool, with_usage: bool
+) -> AsyncIterator[bytes]:
+    """Events of a streamed completion."""
+    async with texts:
+        await texts.started()
+        head = _head(call, "cmpl", "text_completion") | ({"usage": None} if with_usage else {})
+        samples = len(texts.outcomes[0].samples)
+        before = [_prompt_text(call, prompt) for prompt in prompts]
+        logprobs = [_Offsets(call.backend.tokenizer, len(before[at // samples])) for at in range(samples * len(before))]
+        if echo:
+            for at in range(len(logprobs)):
+                choice = {"text": before[at // samples], "index": at, "logprobs": None, "finish_reason": None}
+                yield sse({**head, "choices": [choice]})
+        async for number, piece in texts.pieces():
+            at = number * samples + piece.sample
+            told = logprobs[at].told([] if piece.ends else [piece])
+            if not (piece.text or told or piece.finish_reason):
+                continue
+            reason = _reason(piece.finish_reason)
+            choice = {"text": piece.text, "index": at, "logprobs": told, "finish_reason": reason}
+            yield sse({**head, "choices": [choice]})
+        if with_usage:
+            yield sse({**head, "choices": [], "usage": _usage(texts.outcomes)})
+        yield DONE
+
+
+def chat_answer(call: Call, outcome: Outcome) -> dict[str, Any]:
+    """A whole `chat.completion`."""
+    tokenizer = call.backend.tokenizer
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": sample.text, "refusal": None},
+            "logprobs": _chat_logprobs(tokenizer, sample.pieces),
+            "finish_reason": _reason(sample.finish_reason),
+        }
+        for index, sample in enumerate(outcome.samples)
+    ]
+    return {**_head(call, "chatcmpl", "chat.completion"), "choices": choices, "usage": _usage([outcome])}
+
+
+async def chat_frames(call: Call, texts: Texts, with_usage: bool) -> AsyncIterator[bytes]:
+    """Events of a streamed answer: the role, then its text, then why it ended."""
+    async with texts:
+        await texts.started()
+        head = _head(call, "chatcmpl", "chat.completion.chunk") | ({"usage": None} if with_usage else {})
+
+        def chunk(index: int, delta: dict[str, Any], logprobs: Any = None, reason: str | None = None) -> bytes:
+            choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+            return sse({**head, "choices": [choice]})
+
+        for index in range(len(texts.outcomes[0].samples)):
+            yield chunk(index, {"role": "assistant", "content": ""})
+        async for _, piece in texts.pieces():
+            told = _chat_logprobs(call.backend.tokenizer, [] if piece.ends else [piece])
+            if piece.text or told:
+                yield chunk(piece.sample, {"content": piece.text}, told)
+            if piece.finish_reason:
+                yield chunk(piece.sample, {}, None, _reason(piece.finish_reason))
+        if with_usage:
+            yield sse({**head, "choices": [], "usage": _usage(texts.outcomes)})
+        yield DONE
+
+
+class _Offsets:
+    """Log-probabilities in the form of completions, which counts characters."""
+
+    def __init__(self, tokenizer: Tokenizer, start: int) -> None:
+        self._tokenizer = tokenizer
+        self._next = start
+
+    def told(self, pieces: Sequence[Piece]) -> dict[str, Any] | None:
+        """Of these tokens; None where they were not asked for."""
+        known = [piece for piece in pieces if piece.id is not None and piece.log_probability is not None]
+        if not known:
+            return None
+        tokens: list[str] = []
+        offsets: list[int] = []
+        tops: list[dict[str, float]] = []
+        for piece in known:
+            tokens.append(spelled(self._tokenizer, piece.id or 0))
+            offsets.append(self._next)
+            self._next += len(tokens[-1])
+            tops.append({spelled(self._tokenizer, id): value for id, value in piece.best})
+        values = [piece.log_probability for piece in known]
+        return {"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
+
+
+def _chat_logprobs(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> dict[str, Any] | None:
+    def entry(id: int, value: float) -> dict[str, Any]:
+        return {"token": spelled(tokenizer, id), "logprob": value, "bytes": list(tokenizer.token_bytes(id))}
+
+    known = [
+        {**entry(piece.id, piece.log_probability), "top_logprobs": [entry(*each) for each in piece.best]}
+        for piece in pieces
+        if piece.id is not None and piece.log_probability is not None
+    ]
+    return {"content": known, "refusal": None} if known else None
+
+
+def _head(call: Call, kind: str, name: str) -> dict[str, Any]:
+    info = call.backend.info
+    return {"id": f"{kind}-{uuid.uuid4().hex}", "object": name, "created": int(time.time()), "model": info.name}
+
+
+def _usage(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    prompt = sum(each.prompt_tokens for each in outcomes)
+    written = sum(each.written_tokens for each in outcomes)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": written,
+        "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in outcomes)},
+    }
+
+
+def _reason(reason: str | None) -> str | None:
+    return "length" if reason == "length" else reason and "stop"
+
+
+def _prompt_text(call: Call, prompt: Prompt) -> str:
+    return prompt if isinstance(prompt, str) else call.backend.tokenizer.decode_infilling(prompt)

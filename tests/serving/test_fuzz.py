@@ -1,0 +1,67 @@
+"""Mutated bodies on every address that reads one: an answer each time, none of them a fault of the server."""
+
+import json
+import os
+import random
+
+import httpx
+import pytest
+
+from codecria.serving.dialects import all_dialects
+from codecria.serving.problems import STATUSES
+from tests.serving.conftest import PREFIX, SUFFIX
+
+MUTATIONS = int(os.environ.get("CODECRIA_FUZZ", "60"))
+BODY = {
+    "prompt": PREFIX, "suffix": SUFFIX, "input_prefix": PREFIX, "input_suffix": SUFFIX, "n_predict": 2, "max_tokens": 2,
+    "input_extra": [{"text": "x = 1\n", "filename": "a.py"}], "messages": [{"role": "user", "content": "hi"}],
+    "temperature": 0.5, "top_k": 5, "top_p": 0.9, "min_p": 0.1, "seed": 3, "stop": ["\n"], "n": 1, "n_cmpl": 1,
+    "logprobs": 1, "top_logprobs": 1, "n_probs": 1, "stream": False, "stream_options": {"include_usage": True},
+    "samplers": ["top_k", "infill"], "response_fields": ["content", "timings/prompt_n"], "logit_bias": {"5": 1},
+    "n_indent": 2, "t_max_prompt_ms": 10, "t_max_predict_ms": 10, "presence_penalty": 0.1, "repeat_penalty": 1.1,
+    "content": "text", "tokens": [5, 6], "echo": False, "best_of": 1, "ignore_eos": False, "id_slot": 0,
+}  # fmt: skip
+STRANGE = [
+    None, True, False, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 1e308, -1e308, 1e-320, "", "x", "\u0000", "é😀",
+    "<PRE> a <SUF>b <MID>", "<|im_end|>", "../../etc/passwd", "A" * 5000, [], [[]], [[[]]], [None], ["x", 1],
+    [1, 2, 999999], {}, {"a": {}}, [{}] * 50,
+    [{"role": "user"}], [{"role": "user", "content": [{"type": "text"}]}], {"type": "json_object"}, "kpmti",
+]  # fmt: skip
+ADDRESSES = sorted({route.path for dialect in all_dialects() for route in dialect.routes if route.body})
+
+
+def mutated(draw):
+    body = dict(BODY)
+    for _ in range(draw.randint(1, 4)):
+        name = draw.choice([*BODY, "model", "tools", "response_format", "grammar", "unknown"])
+        way = draw.random()
+        if way < 0.15:
+            body.pop(name, None)
+        elif way < 0.3 and isinstance(body.get(name), list):
+            body[name] = [*body[name], draw.choice(STRANGE)]
+        else:
+            body[name] = draw.choice(STRANGE)
+    data = json.dumps(body).encode()
+    if draw.random() < 0.1:  # damage the bytes too
+        place = draw.randrange(len(data))
+        data = data[:place] + bytes([draw.randrange(256)]) + data[place + draw.randint(0, 3) :]
+    return data
+
+
+@pytest.mark.parametrize("path", ADDRESSES)
+def test_every_mutated_body_has_an_answer(server, path):
+    draw = random.Random(path)
+    seen = set()
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        for _ in range(MUTATIONS):
+            data = mutated(draw)
+            answer = client.post(path, content=data)
+            seen.add(answer.status_code)
+            assert answer.status_code in {200, *STATUSES} - {500, 503}, (answer.text, data)
+            if answer.status_code != 200:
+                assert answer.json()["error"]["message"], data
+            elif answer.headers["content-type"] == "application/json":
+                answer.json()
+    assert {200, 400} <= seen
+    server.until("codecria_texts", 0)
+    assert '"level": "error"' not in server.log()

@@ -1,0 +1,99 @@
+import math
+
+import pytest
+
+from codecria.generation.code_model import CodeModel, load
+from codecria.generation.sampling import SamplingOptions
+from codecria.infill.layout import infill_prompt
+from codecria.serving.prepare import LEAST_WINDOW, prepare
+from codecria.serving.problems import BadRequest, TooLong, Unsupported
+from codecria.serving.requests import Chat, Complete, Infill, TextRequest
+from codecria.tokenizer.tokenizer import Tokenizer
+from tests.generation.conftest import random_model
+from tests.serving.conftest import PREFIX, SUFFIX
+from tests.tokenizer.conftest import CODE_LLAMA_PIECES, Piece, PieceKind, model_bytes
+
+PLAIN = SamplingOptions(max_tokens=8)
+GOLDEN_PREFIX = 'def remove_non_ascii(s: str) -> str:\n    """ '
+GOLDEN_SUFFIX = "\n    return result\n"
+SPM = (
+    "1 32007 32008 13 1678 736 1121 13 32009 822 3349 29918 5464 29918 294 18869 29898 29879 29901 851 29897 1599 851 "
+    "29901 13 1678 9995 29871"
+)
+"""llama.cpp issue 3503; its server writes 29871 before the suffix, and its own order for SPM."""
+
+
+@pytest.fixture(scope="module")
+def code_llama(llama_tokenizer_folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("code-llama") / "tokenizer.model"
+    added = [Piece(text, 1.0 + number, PieceKind.NORMAL) for number, text in enumerate(CODE_LLAMA_PIECES)]
+    path.write_bytes((llama_tokenizer_folder / "tokenizer.model").read_bytes() + model_bytes(added))
+    tokenizer = Tokenizer.from_sentencepiece(path)
+    return CodeModel(random_model(vocab_size=tokenizer.vocab_size, max_positions=256), tokenizer)
+
+
+def test_code_llamas_ids_are_metas(code_llama):
+    task = Infill(GOLDEN_PREFIX, GOLDEN_SUFFIX, heal=False)
+    assert " ".join(map(str, prepare(code_llama, TextRequest(task, PLAIN), None).ids)) == SPM
+
+
+def test_code_llamas_files_stand_behind_bos(code_llama):
+    task = Infill(GOLDEN_PREFIX, GOLDEN_SUFFIX, files=(("a.py", "x = 1\n"),), heal=False)
+    ids = prepare(code_llama, TextRequest(task, PLAIN), None).ids
+    assert ids[0] == 1 and ids.count(1) == 1
+    assert ids.index(32007) > 5 and ids[ids.index(32007) :] == [int(id) for id in SPM.split()[1:]]
+
+
+def test_code_llamas_end_mark_ends(code_llama):
+    prepared = prepare(code_llama, TextRequest(Infill("a", "b"), PLAIN), None)
+    assert 32010 in prepared.options.stop_ids
+
+
+def test_windows_line_ends(code_llama):
+    """On `<SUF>` followed by a carriage return a server choked."""
+    task = Infill("a = 1\r\nb = ", "\r\nc = 2\r\n", heal=False)
+    ids = prepare(code_llama, TextRequest(task, PLAIN), None).ids
+    assert ids == infill_prompt(code_llama.tokenizer, code_llama.sentinels, "a = 1\nb = ", "\nc = 2\n", "spm")
+
+
+def test_the_window_is_what_is_read_in_time(code_model):
+    def tokens(prompt_ms, rate, max_tokens=8):
+        request = TextRequest(
+            Infill("x = 1\n" * 2000, SUFFIX), SamplingOptions(max_tokens=max_tokens), prompt_ms=prompt_ms
+        )
+        return len(prepare(code_model, request, rate).ids)
+
+    whole = tokens(None, 100.0)
+    assert 1900 < whole < 2048
+    assert tokens(500, None) == whole
+    assert tokens(500, 1e6) == whole
+    assert 0.7 * 1024 < tokens(1000, 1500.0) <= 1024
+    assert tokens(1000, 1500.0) == tokens(1000, 1900.0)
+    assert 0.7 * LEAST_WINDOW < tokens(1, 10.0) <= LEAST_WINDOW
+    # What is read ahead is what a usual request will want.
+    assert tokens(None, None, 0) == tokens(None, None, 128)
+
+
+def test_prompts_that_cannot_fit(code_model, plain_folder):
+    for task, kind in (
+        (Complete(tuple([5] * 2048)), TooLong),
+        (Complete("x = 1\n" * 3000), TooLong),
+        (Complete("x" * 500_000), BadRequest),
+        (Chat(b'[{"role":"user","content":"' + b"x" * 500_000 + b'"}]'), BadRequest),
+    ):
+        with pytest.raises(kind):
+            prepare(code_model, TextRequest(task, PLAIN), None)
+    with pytest.raises(Unsupported, match="infill"):
+        prepare(load(plain_folder, dtype="fp32"), TextRequest(Infill(PREFIX, SUFFIX), PLAIN), None)
+
+
+def test_an_empty_prompt_begins_a_document(code_model):
+    assert prepare(code_model, TextRequest(Complete(""), PLAIN), None).ids == [code_model.tokenizer.eos_ids[0]]
+
+
+def test_the_infill_sampler_takes_over_the_filters(code_model):
+    options = SamplingOptions(max_tokens=8, top_k=40, top_p=0.9, temperature=1.0, logit_bias={5: -math.inf})
+    prepared = prepare(code_model, TextRequest(Infill(PREFIX, SUFFIX), options, favour_end=True), None)
+    assert (prepared.options.top_k, prepared.options.top_p) == (0, 1.0)
+    assert prepared.text.narrow is not None
+    assert prepared.options.biases == ((5, -math.inf),)
