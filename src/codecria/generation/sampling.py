@@ -164,14 +164,13 @@ def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
             each.narrow(logits_BV[row])
     greedy = [each.options.temperature == 0 for each in wanted]
     ids_B = sample(logits_BV, [each.options for each in wanted], [each.draw for each in wanted])
-    best_B1 = logits_BV.amax(dim=-1, keepdim=True)
-    finite = best_B1.isfinite()[:, 0].tolist()
+    finite = _largest(logits_BV).isfinite().tolist()
     near_ties = [False] * len(wanted)
     if any(greedy):
         chosen_B1 = ids_B[:, None]
-        best_B1 = logits_BV.gather(-1, chosen_B1)
-        second_B1 = logits_BV.scatter_(-1, chosen_B1, -torch.inf).amax(dim=-1, keepdim=True)
-        near_ties = (best_B1 - second_B1 < NEAR_TIE)[:, 0].tolist()
+        best_B = logits_BV.gather(-1, chosen_B1)[:, 0]
+        second_B = _largest(logits_BV.scatter_(-1, chosen_B1, -torch.inf))
+        near_ties = (best_B - second_B < NEAR_TIE).tolist()
     log_probabilities: dict[int, float] = {}
     tops: dict[int, tuple[tuple[int, float], ...]] = {}
     if reported:
@@ -279,6 +278,11 @@ def _greedy(logits_BV: Tensor) -> Tensor:
     # NumPy's is ten times as fast as torch's on a CPU; of equal scores both take the first.
     on_cpu = logits_BV.device.type == "cpu"
     return torch.from_numpy(logits_BV.numpy().argmax(axis=-1)) if on_cpu else logits_BV.argmax(dim=-1)
+
+
+def _largest(logits_BV: Tensor) -> Tensor:
+    on_cpu = logits_BV.device.type == "cpu"
+    return torch.from_numpy(logits_BV.numpy().max(axis=-1)) if on_cpu else logits_BV.amax(dim=-1)
 
 
 def _drawn(logits_BV: Tensor, options: Sequence[SamplingOptions], draws: Sequence[float]) -> Tensor:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from codecria.generation.sequence import Sequence
     from codecria.model.transformer import Transformer
 
+_MOST_ALLOWED = 64
+
 
 class Writer:
     """Takes texts further.
@@ -60,6 +62,7 @@ class Writer:
         self._admission = admission
         self._prefill_tokens = prefill_tokens
         self.draft_tokens = draft_tokens
+        self._allowed: dict[int, tuple[tuple[int, ...], Tensor]] = {}
 
     def read_chunk(self, sequence: Sequence) -> None:
         """Read the next chunk of a prompt; after its last one, start the text."""
@@ -154,12 +157,30 @@ class Writer:
 
     def _accept(self, sequences: list[Sequence], logits_BV: Tensor) -> None:
         """Choose each text's next token."""
-        _restrict(sequences, logits_BV)
+        self._restrict(sequences, logits_BV)
         choices = choose(logits_BV, [_wanted(sequence, sequence.ids) for sequence in sequences])
         for sequence, choice in zip(sequences, choices, strict=True):
             self._take(sequence, choice)
             if sequence.lookup is not None and sequence.ids:
                 sequence.lookup.extend(sequence.ids[-1:])
+
+    def _restrict(self, sequences: list[Sequence], logits_BV: Tensor) -> None:
+        """Leave nothing but the allowed first tokens to sequences that have not begun, in place."""
+        for row, sequence in enumerate(sequences):
+            if sequence.first_ids is not None and not sequence.ids:
+                allowed = self._as_tensor(sequence.first_ids)
+                scores = logits_BV[row, allowed]
+                logits_BV[row] = -torch.inf
+                logits_BV[row, allowed] = scores
+
+    def _as_tensor(self, first_ids: tuple[int, ...]) -> Tensor:
+        """Ids that healing allows. A tokenizer gives the same tuple for the same letters, of up to thousands of ids."""
+        kept = self._allowed.get(id(first_ids))
+        if kept is None or kept[0] is not first_ids:
+            if len(self._allowed) >= _MOST_ALLOWED:
+                self._allowed.clear()
+            kept = self._allowed[id(first_ids)] = first_ids, torch.tensor(first_ids, device=self._device)
+        return kept[1]
 
     def _take(self, sequence: Sequence, choice: Choice | None) -> None:
         if choice is None:
@@ -181,13 +202,3 @@ def _wanted(sequence: Sequence, written: list[int]) -> Wanted:
     if sequence.options.temperature:
         draw = sampling_draw(sequence.seed, sequence.sample, len(written))
     return Wanted(sequence.options, draw, sequence.prompt, written, sequence.narrow)
-
-
-def _restrict(sequences: list[Sequence], logits_BV: Tensor) -> None:
-    """Leave nothing but the allowed first tokens to sequences that have not begun, in place."""
-    for row, sequence in enumerate(sequences):
-        if sequence.first_ids is not None and not sequence.ids:
-            allowed = torch.tensor(sequence.first_ids, device=logits_BV.device)
-            scores = logits_BV[row, allowed]
-            logits_BV[row] = -torch.inf
-            logits_BV[row, allowed] = scores
