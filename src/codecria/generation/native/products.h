@@ -223,9 +223,10 @@ INLINE __m256 weights8(int kind, const void *weights, long place) {
     return kind == FLOAT32 ? _mm256_loadu_ps((const float *)weights + place) : widen8((const bf16 *)weights + place);
 }
 
-// Eight rows with one token, or four with two: eight sums that do not wait for one another, each taken in the same order.
+// Eight rows with one token, or four with two or three: sums that do not wait for one another, each taken in the same
+// order however many there are.
 INLINE void rows_float(int kind, const Token *tokens, int count, int rows, const void *weights, long place, int inputs, float (*out)[16], int row) {
-    __m256 sums[2][8];
+    __m256 sums[3][8];
     for (int t = 0; t < count; t++) for (int r = 0; r < rows; r++) sums[t][r] = _mm256_setzero_ps();
     for (int i = 0; i < inputs; i += 8) {
         for (int r = 0; r < rows; r++) {
@@ -240,11 +241,14 @@ INLINE void rows_floats(int kind, const Token *tokens, int count, const Matrix *
     long place = (long)block * 16 * matrix->inputs, row = matrix->inputs;
     const void *weights = matrix->weights;
     int t = 0;
-    for (; t + 2 <= count; t += 2) {
-        for (int r = 0; r < 16; r += 4) rows_float(kind, tokens + t, 2, 4, weights, place + r * row, matrix->inputs, out + t, r);
+    for (; t + 3 <= count; t += 3) {
+        for (int r = 0; r < 16; r += 4) rows_float(kind, tokens + t, 3, 4, weights, place + r * row, matrix->inputs, out + t, r);
     }
-    if (t == count) return;
-    for (int r = 0; r < 16; r += 8) rows_float(kind, tokens + t, 1, 8, weights, place + r * row, matrix->inputs, out + t, r);
+    if (count - t == 2) {
+        for (int r = 0; r < 16; r += 4) rows_float(kind, tokens + t, 2, 4, weights, place + r * row, matrix->inputs, out + t, r);
+    } else if (count - t == 1) {
+        for (int r = 0; r < 16; r += 8) rows_float(kind, tokens + t, 1, 8, weights, place + r * row, matrix->inputs, out + t, r);
+    }
 }
 
 // These counts have code of their own, so that the sums stay in registers.
@@ -262,7 +266,7 @@ static void rows16(const Matrix *matrix, int block, const Token *tokens, int n, 
     int groups = matrix->inputs / GROUP;
     for (int from = 0, count; from < n; from += count) {
         int left = n - from;
-        count = left >= TOGETHER ? TOGETHER : left > 4 ? 4 : left;
+        count = matrix->kind < INT8 ? n : left >= TOGETHER ? TOGETHER : left > 4 ? 4 : left;
         const Token *some = tokens + from;
         float (*place)[16] = out + from;
         if (matrix->kind == INT4) {
