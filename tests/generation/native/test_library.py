@@ -89,12 +89,15 @@ def test_weights_are_the_same_after_they_are_laid_out_anew(pairs):
     torch.testing.assert_close(rows.rows(ids).float(), matrix[ids], atol=0, rtol=2**-7)
 
 
-def test_a_token_alone_has_the_bits_it_has_among_others(pairs):
-    x = tokens(8)
-    for product, _ in pairs:
-        together = product(x)
-        for row in range(8):
-            assert torch.equal(product(x[row : row + 1])[0], together[row])
+def test_a_token_alone_has_the_bits_it_has_among_others(built, pairs):
+    x = tokens(16)
+    weight = torch.randn(48, 96, generator=torch.Generator().manual_seed(1))
+    for product in (*(product for product, _ in pairs), Plain(weight), Plain(weight.bfloat16())):
+        matrix = product.native(built)
+        whole = built.product(matrix, x)
+        for count in range(1, 16):
+            assert torch.equal(built.product(matrix, x[:count]), whole[:count])
+            assert torch.equal(built.product(matrix, x[count:]), whole[count:])
 
 
 def test_a_token_that_is_no_number_shows(pairs):

@@ -26,8 +26,9 @@ FOLDER = Path(__file__).parent
 SOURCES = ("step.c", "attention.h", "numbers.h", "products.h", "threads.h")
 FLAGS = (
     *("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC"),
-    # Sums may be taken in vectors. Not -ffast-math: it would change how the whole process treats tiny numbers.
-    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+    # Not -ffast-math: it would change how the whole process treats tiny numbers, and let a token's sums be taken in
+    # another order among others than alone.
+    *("-fno-math-errno", "-fno-trapping-math"),
 )
 FLOAT32, BFLOAT16, INT8, INT4 = range(4)
 """How a matrix, a norm, keys or values are stored. The same numbers as in `numbers.h`."""
