@@ -1,10 +1,11 @@
 """16 samples for each of HumanEval's first 6 prompts, 64 tokens each: our engine against two peers that batch too.
 
 transformers: `generate` with `num_return_sequences=16`, the same weights in the same dtype. llama.cpp: node-llama-cpp's
-prebuilt engine, a context of 16 sequences, F16 and Q8_0, the prompt read once and copied. All sample with temperature
-0.8, top-k 40, top-p 0.95, on the same threads, and go on behind an end token, so all make the same number of tokens.
-Ours and the peers take turns, prompt by prompt. One pass over 6 prompts is meant for six minutes on 2 cores; `--full`
-is what the default was before, two passes over 10: three times as much. `--quick` is for a busy machine.
+prebuilt engine, a context of 16 sequences, F16 and Q8_0, the prompt read once and copied. Ours has floats against
+transformers' and F16, int8 against Q8_0. All sample with temperature 0.8, top-k 40, top-p 0.95, on the same threads,
+and go on behind an end token, so all make the same number of tokens. They take turns, prompt by prompt. One pass over 6
+prompts is meant for six minutes on 2 cores; `--full` is two passes over 10: three times as much. `--quick` is for a
+busy machine.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ def main() -> None:
     peers: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         model = codecria.load("smollm2-135m", dtype=arguments.dtype)
+        narrow = codecria.load("smollm2-135m", dtype="int8")
         dtype = model.engine.model.head_weight.dtype
         ids = [model.tokenizer.encode(problem["prompt"]) for problem in list(read_problems().values())[:prompts]]
         context = max(map(len, ids)) + steps + 8
@@ -109,16 +111,19 @@ def main() -> None:
             convert("smollm2-135m", path, kind)
             peers[f"llama.cpp, {kind.removeprefix('gguf-').upper()}"] = LlamaCpp(path, threads, context, steps)
         try:
-            measure(ours(model, steps), peers, ids, passes, steps, threads)
+            mine = {f"ours, {name}": ours(model, steps), "ours, int8": ours(narrow, steps)}
+            measure(mine, peers, ids, passes, steps, threads)
         finally:
             for peer in peers.values():
                 if isinstance(peer, LlamaCpp):
                     peer.close()
 
 
-def measure(run: Run, peers: dict[str, Run], prompts: list[list[int]], passes: int, steps: int, threads: int) -> None:
+def measure(
+    mine: dict[str, Run], peers: dict[str, Run], prompts: list[list[int]], passes: int, steps: int, threads: int
+) -> None:
     """Run all in turn, prompt by prompt; print the result. A rate is of one prompt: its reading and its samples."""
-    runs: dict[str, Run] = {"ours": run, **peers}
+    runs: dict[str, Run] = {**mine, **peers}
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(-1, passes):  # the first warms up, on one prompt
         for ids in prompts if number >= 0 else prompts[:1]:
@@ -128,12 +133,15 @@ def measure(run: Run, peers: dict[str, Run], prompts: list[list[int]], passes: i
                 assert made == SAMPLES * steps, f"{name} made {made} tokens"
                 if number >= 0:
                     rates[name].append(made / (time.perf_counter() - began))
+    floats, int8 = mine
     results: dict[str, dict[str, Any]] = {}
     for name in peers:
-        ratios = [mine / theirs for mine, theirs in zip(rates["ours"], rates[name], strict=True)]
+        own = rates[int8 if name.endswith("Q8_0") else floats]
+        ratios = [one / other for one, other in zip(own, rates[name], strict=True)]
         results[name] = {
             "ratio": round(statistics.median(ratios), 3),
             "spread": [round(min(ratios), 3), round(max(ratios), 3)],
+            "ours": round(statistics.median(own), 1),
             "tokens_per_s": round(statistics.median(rates[name]), 1),
         }
         print(f"{name}: {results[name]}")
@@ -142,7 +150,7 @@ def measure(run: Run, peers: dict[str, Run], prompts: list[list[int]], passes: i
         json.dumps(
             {
                 "ratio": results[best]["ratio"],
-                "ours": round(statistics.median(rates["ours"]), 1),
+                "ours": results[best]["ours"],
                 "peer": results[best]["tokens_per_s"],
                 "unit": "tokens_per_s",
                 "peer_name": f"{best}, {threads} threads",
