@@ -43,11 +43,13 @@ class Product(ABC):
         tensors: what the form holds.
         outputs: O.
         inputs: I.
+        narrow: whether it has few bits.
     """
 
     tensors: tuple[Tensor, ...]
     outputs: int
     inputs: int
+    narrow: bool = False
 
     @abstractmethod
     def __call__(
@@ -103,6 +105,7 @@ class Narrow(Product):
     """A matrix in few bits on one device: in the order of PyTorch's kernel, or of ours once that is there."""
 
     bits: int
+    narrow = True
     _library: Library | None = None
 
     @abstractmethod
@@ -256,7 +259,7 @@ class Adapted(Product):
     """
 
     def __init__(self, base: Product, down_IR: Tensor, up_RO: Tensor) -> None:
-        self.base, self.outputs, self.inputs = base, base.outputs, base.inputs
+        self.base, self.outputs, self.inputs, self.narrow = base, base.outputs, base.inputs, base.narrow
         self._factors = (down_IR, up_RO)
 
     @property

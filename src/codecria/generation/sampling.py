@@ -164,7 +164,7 @@ def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
             each.narrow(logits_BV[row])
     greedy = [each.options.temperature == 0 for each in wanted]
     ids_B = sample(logits_BV, [each.options for each in wanted], [each.draw for each in wanted])
-    finite = _largest(logits_BV).isfinite().tolist()
+    finite = [math.isfinite(best) for best in _largest(logits_BV).tolist()]
     near_ties = [False] * len(wanted)
     if any(greedy):
         chosen_B1 = ids_B[:, None]

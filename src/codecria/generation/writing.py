@@ -69,11 +69,11 @@ class Writer:
         seat, whole = sequence.seat, sequence.whole
         assert seat is not None
         chunk = whole[seat.length : seat.length + self._prefill_tokens]
+        ends = seat.length + len(chunk) == len(whole)
+        logits_1V = self._score([seat], [chunk], scored=int(ends))
         self.read += len(chunk)
-        if seat.length + len(chunk) < len(whole):
-            self._forward([seat], [chunk])
+        if not ends:
             return
-        logits_1V = self._score([sequence], [chunk], last=True)
         stem = sequence.stem
         if stem is not None and stem.pending > 1:
             self._cache.fork(seat, stem.pending)
@@ -116,7 +116,8 @@ class Writer:
                     sequence.fail(full)
         if not rows:
             return
-        logits_BV = self._score(rows, [[each.ids[-1], *draft] for each in rows], last=False)
+        seats = [each.seat for each in rows if each.seat is not None]
+        logits_BV = self._score(seats, [[each.ids[-1], *draft] for each in rows], scored=1 + len(draft))
         if draft:
             self._check(lone, draft, logits_BV)
         else:
@@ -139,21 +140,18 @@ class Writer:
         self.drafted += len(draft)
         self.accepted += right
 
-    def _score(self, sequences: list[Sequence], ids_BL: list[list[int]], *, last: bool) -> Tensor:
-        """Scores behind each new token, or behind the last one of each row: float32 [B · L, V] or [B, V]."""
-        seats = [sequence.seat for sequence in sequences if sequence.seat is not None]
-        native = self._native.ready(len(seats) * len(ids_BL[0]))
+    def _score(self, seats: list[Place], ids_BL: list[list[int]], scored: int) -> Tensor:
+        """Take new tokens through the model: the scores behind the last ones of each row, float32 [B · scored, V]."""
+        tokens = len(seats) * len(ids_BL[0])
+        native = self._native.ready(tokens, seats[0].length + len(ids_BL[0]))
         if native is not None:
-            return native.run(self._cache, seats, ids_BL, last=last)
-        hidden_BLD = self._forward(seats, ids_BL)
-        return self._model.logits(hidden_BLD[:, -1] if last else hidden_BLD.flatten(0, 1))
-
-    def _forward(self, seats: list[Place], ids_BL: list[list[int]]) -> Tensor:
+            return native.run(self._cache, seats, ids_BL, scored)
         new = Pass(self._cache, seats, ids_BL)
         ids = torch.tensor(ids_BL, device=self._device)
         hidden_BLD = self._model(ids, positions_BL=new.positions_BL, cache=new)
         new.commit()
-        return hidden_BLD
+        scored_ND = hidden_BLD[:, len(ids_BL[0]) - scored :].flatten(0, 1)
+        return self._model.logits(scored_ND) if scored else scored_ND
 
     def _accept(self, sequences: list[Sequence], logits_BV: Tensor) -> None:
         """Choose each text's next token."""

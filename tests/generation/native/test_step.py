@@ -44,7 +44,7 @@ class Twins:
     def read(self, ids, chunk=30):
         places = [cache.open(ids) for cache in self.caches]
         while places[0].length < len(ids):
-            self.run([places], [ids[places[0].length : places[0].length + chunk]], last=True)
+            self.run([places], [ids[places[0].length : places[0].length + chunk]], scored=1)
         return places
 
     def samples(self, places, count):
@@ -55,16 +55,17 @@ class Twins:
         ]
 
     @torch.inference_mode()
-    def run(self, rows, ids, last=False):
+    def run(self, rows, ids, scored=None):
+        scored = len(ids[0]) if scored is None else scored
         mine, theirs = ([row[side] for row in rows] for side in (0, 1))
         for cache, places in zip(self.caches, (mine, theirs), strict=True):
             for place, some in zip(places, ids, strict=True):
                 cache.reserve(place, len(some))
-        found = self.step.run(self.caches[0], mine, ids, last=last)
+        found = self.step.run(self.caches[0], mine, ids, scored)
         new = Pass(self.caches[1], theirs, ids)
         hidden = self.model(torch.tensor(ids), positions_BL=new.positions_BL, cache=new)
         new.commit()
-        expected = self.model.logits(hidden[:, -1] if last else hidden.flatten(0, 1))
+        expected = self.model.logits(hidden[:, len(ids[0]) - scored :].flatten(0, 1))
         assert found.shape == expected.shape
         assert [place.length for place in mine] == [place.length for place in theirs]
         error = (found - expected).norm() / expected.norm()
@@ -148,7 +149,7 @@ def test_a_score_that_is_no_number_shows(built):
     with torch.no_grad():
         twins.model.model.layers[1].self_attn.v_proj.weight[3, 3] = torch.nan
     twins.caches[0].reserve(place[0], 1)
-    assert twins.step.run(twins.caches[0], [place[0]], [[5]], last=True).isnan().any()
+    assert twins.step.run(twins.caches[0], [place[0]], [[5]], 1).isnan().any()
 
 
 @pytest.mark.parametrize("changes", [{"head_dim": 24}, {"vocab_size": 161}, {"hidden_size": 68}], ids=str)

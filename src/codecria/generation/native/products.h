@@ -25,7 +25,7 @@ typedef struct {
 
 typedef struct {
     float *numbers;
-    int8_t *codes;
+    int8_t *codes, *sizes;    // and the codes without their signs
     float *scales, *sums;  // of a group's codes, and of its rounded numbers
     float *ranks;
 } Token;
@@ -64,6 +64,7 @@ static void prepare(Token *token, const Matrix *matrix) {
         __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(whole[0], whole[1]), _mm256_packs_epi32(whole[2], whole[3]));
         packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         _mm256_storeu_si256((void *)(token->codes + g * GROUP), packed);
+        _mm256_storeu_si256((void *)(token->sizes + g * GROUP), _mm256_abs_epi8(packed));
         token->scales[g] = scale;
         token->sums[g] = scale * sum8(_mm256_cvtepi32_ps(sum));
     }
@@ -198,7 +199,7 @@ INLINE void rows_int8(const Token *tokens, int count, const uint8_t *w, const bf
             for (int t = 0; t < count; t++) {
                 // The instruction wants one factor without a sign, so the token's goes to the weights.
                 __m256i x = _mm256_set1_epi32(((const int32_t *)(tokens[t].codes + g * GROUP))[s]);
-                __m256i size = _mm256_abs_epi8(x);
+                __m256i size = _mm256_set1_epi32(((const int32_t *)(tokens[t].sizes + g * GROUP))[s]);
                 __m256i one = _mm256_maddubs_epi16(size, _mm256_sign_epi8(first, x));
                 __m256i other = _mm256_maddubs_epi16(size, _mm256_sign_epi8(second, x));
                 whole[0][t] = _mm256_add_epi32(whole[0][t], _mm256_madd_epi16(one, ones));

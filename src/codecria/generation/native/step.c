@@ -78,6 +78,7 @@ static Token *cut_tokens(Arena *arena, int tokens, const Model *m, int ranks) {
         Token token;
         token.numbers = cut(arena, most * sizeof(float));
         token.codes = cut(arena, most);
+        token.sizes = cut(arena, most);
         token.scales = cut(arena, most / GROUP * sizeof(float) + 4);
         token.sums = cut(arena, most / GROUP * sizeof(float) + 4);
         token.ranks = cut(arena, (ranks + 8) * sizeof(float));
@@ -319,12 +320,12 @@ static void run_gate_up(Thread *thread, int layer, float (*sums)[16], float (*up
 static void run_head(Thread *thread, float (*sums)[16]) {
     const Matrix *matrix = &thread->model->head;
     const Pass *pass = thread->pass;
-    const Token *tokens = prepared(thread, matrix, 0, fill_last);
-    int blocks = matrix->outputs / 16, some = share(blocks, thread->team->threads);
-    // Those whose scores are wanted stand last.
     int scored = 0;
     for (int t = 0; t < pass->tokens; t++) scored += pass->news[t].scored;
-    tokens += pass->tokens - scored;
+    if (!scored) return;
+    // Those whose scores are wanted stand last.
+    const Token *tokens = prepared(thread, matrix, 0, fill_last) + pass->tokens - scored;
+    int blocks = matrix->outputs / 16, some = share(blocks, thread->team->threads);
     for (int from; (from = team_take(thread->team, thread->round, some)) < blocks;) {
         for (int b = from; b < from + some && b < blocks; b++) {
             rows16(matrix, b, tokens, scored, sums);

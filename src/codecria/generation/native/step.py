@@ -16,6 +16,7 @@ from codecria.generation.matrices import MOST_NATIVE_TOKENS, Plain
 from codecria.generation.native.library import KINDS, Layer, Matrix, Model, New, Pass, Run, View, loaded
 from codecria.generation.parts import commit, parts_of
 from codecria.generation.quantised import QuantisedTable, QuantisedTransformer
+from codecria.model.precision import native_bfloat16
 from codecria.model.rotary import rotary_frequencies
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from codecria.model.transformer import Transformer
 
 _MOST_HEAD_DIM = 256
+_MOST_SCORES = 2**20
+"""Of one head: with more of them PyTorch's attention, which has many queries at a time, makes up for its products."""
 
 
 class NativeStep:
@@ -37,6 +40,9 @@ class NativeStep:
         model: its weights stay where they are, and what is changed in them in place is seen.
         blocks: of its layers.
         library: computes.
+
+    Attributes:
+        narrow: whether all matrices of the layers have few bits.
 
     Raises:
         UnfitError: the library does not take this model.
@@ -49,10 +55,11 @@ class NativeStep:
         self._handle = library.new(self._described)
         self._end = weakref.finalize(self, library.free, self._handle)
         self._frequencies = rotary_frequencies(model.config)
+        self.narrow = all(product.narrow for block in blocks for product in block.products)
         self._cos_PK = self._sin_PK = torch.empty(0, 0)
 
-    def run(self, cache: Cache, places: Sequence[Place], ids_BL: Sequence[list[int]], *, last: bool) -> Tensor:
-        """Scores behind every token, or behind each row's last one: float32 [B · L, V] or [B, V].
+    def run(self, cache: Cache, places: Sequence[Place], ids_BL: Sequence[list[int]], scored: int) -> Tensor:
+        """Scores behind each row's last tokens: float32 [B · scored, V].
 
         Memory for the tokens must have been reserved; they count as held when this returns.
 
@@ -60,7 +67,7 @@ class NativeStep:
             cache: has the places.
             places: one for each row.
             ids_BL: the rows' next tokens; more than one of each only if there is one row, which extends its leaf.
-            last: whether one row's last token alone is scored.
+            scored: how many tokens of each row; 0 to L.
         """
         tokens = len(ids_BL[0])
         runs, views, news = _Runs(cache, places, tokens), [], []
@@ -70,10 +77,9 @@ class NativeStep:
         for row, (place, ids) in enumerate(zip(places, ids_BL, strict=True)):
             run, slot = runs.target[row]
             for number, id in enumerate(ids):
-                scored = not last or number == len(ids) - 1
-                news.append(New(id, place.length + number, run, slot + number, scored))
+                news.append(New(id, place.length + number, run, slot + number, number >= len(ids) - scored))
         self._know_positions(max(new.position for new in news) + 1)
-        logits = torch.empty(sum(new.scored for new in news), self._config.vocab_size)
+        logits = torch.empty(len(places) * scored, self._config.vocab_size)
         self._library.run(
             self._handle,
             Pass(
@@ -179,14 +185,19 @@ class NativeSteps:
         self._model, self._blocks = model, blocks
         self._step: NativeStep | None = None
 
-    def ready(self, tokens: int) -> NativeStep | None:
-        """The step, if it is there and takes so many tokens at once."""
+    def ready(self, tokens: int, slots: int) -> NativeStep | None:
+        """The step, if it is there and the faster way for so many tokens at once that attend so many slots."""
         if self._step is None and self._blocks is not None and (library := loaded()):
             try:
                 self._step = NativeStep(self._model, self._blocks, library)
             except UnfitError:
                 self._blocks = None
-        return self._step if tokens <= MOST_NATIVE_TOKENS else None
+        if self._step is None or tokens <= MOST_NATIVE_TOKENS:
+            return self._step
+        # Whole chunks of a prompt: products of few bits are faster than float32's, and slower than bfloat16's where the
+        # processor has those.
+        chunks = self._step.narrow and not native_bfloat16(torch.device("cpu"))
+        return self._step if chunks and tokens * slots <= _MOST_SCORES else None
 
 
 def _address(pointers: ctypes.Array[ctypes.c_void_p] | None) -> int | None:
