@@ -256,7 +256,9 @@ class TestWithSmallShares(Machine.TestCase):
 def test_who_grows_takes_more_where_moving_is_dear():
     layout = Layout(1, 1, 2, torch.float32, torch.device("cpu"), block_slots=BLOCK, growth_slots=20)
     tree = PrefixTree(layout, 20 * layout.block_bytes)
-    one, other = insert(tree, [1] * 8), insert(tree, [2] * 8)
+    one, other = tree.open([1], 0), tree.open([2], 0)
+    for leaf in (one, other):
+        extend(tree, leaf, [1] * 8)
     assert one.extent.capacity == other.extent.capacity == 8  # a prompt that is read takes what it needs
     extend(tree, one, [3])
     assert one.extent.capacity == layout.whole(9 + 20)
