@@ -63,3 +63,29 @@ def test_slots_can_be_copied_from_another_extent():
         target.copy_from(source, 4, 5, 2)
         for mine, theirs in zip(target.read(1, 2, 7), source.read(1, 4, 9), strict=True):
             assert torch.equal(mine, theirs)
+
+
+def test_a_token_is_written_where_a_tensor_says():
+    extent = filled(layout(), 10, 64)
+    for layer in range(2):
+        extent.write_at(layer, torch.tensor([4]), *keys(1, seed=7))
+        for part, old, new in zip(extent.read(layer, 0, 10), keys(10, seed=layer), keys(1, seed=7), strict=True):
+            assert torch.equal(part[0], torch.cat([old[:, :4], new, old[:, 5:]], dim=1))
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_clearing_zeroes_what_lies_behind(int8):
+    extent = filled(layout(int8=int8), 10, 64)
+    before = [each.clone() for each in extent.read(0, 0, 6)]
+    extent.clear(6)
+    for part, old in zip(extent.read(0, 0, 64), before, strict=True):
+        assert torch.equal(part[:, :, :6], old)
+        assert not part[:, :, 6:].any()
+
+
+def test_moves_count_every_time_the_memory_is_taken_anew():
+    extent = filled(layout(), 10, 64)
+    moves = extent.moves
+    extent.resize(128, 10)
+    extent.resize(64, 10)
+    assert extent.moves == moves + 2

@@ -251,3 +251,23 @@ class TestWithSmallShares(Machine.TestCase):
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch):
         monkeypatch.setattr(prefix_tree, "SHARE_LEAST", 3)
+
+
+def test_who_grows_takes_more_where_moving_is_dear():
+    layout = Layout(1, 1, 2, torch.float32, torch.device("cpu"), block_slots=BLOCK, growth_slots=20)
+    tree = PrefixTree(layout, 20 * layout.block_bytes)
+    one, other = tree.open([1], 0), tree.open([2], 0)
+    for leaf in (one, other):
+        extend(tree, leaf, [1] * 8)
+    assert one.extent.capacity == other.extent.capacity == 8  # a prompt that is read takes what it needs
+    extend(tree, one, [3])
+    assert one.extent.capacity == layout.whole(9 + 20)
+    moves = one.extent.moves
+    for _ in range(20):
+        extend(tree, one, [3])
+    assert one.extent.moves == moves
+    extend(tree, one, [3] * 8)
+    assert one.extent.capacity == layout.whole(37 + 20)
+    extend(tree, other, [4])  # no room for more than it needs
+    assert other.extent.capacity == 12
+    assert tree.evictions == 0

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 CacheType = Literal["model", "int8"]
 """How keys and values are stored: as the model computes them, or as 8-bit integers with a scale for each."""
 
+GRAPH_SLOTS = 256
+"""Tokens a text grows by on a GPU: a graph of its step holds addresses, and lives until its memory moves."""
+
 
 class Place:
     """Where a text's keys and values lie.
@@ -70,7 +73,14 @@ class Cache:
         block_slots: int = 64,
     ) -> None:
         heads = (config.num_layers, config.num_kv_heads, config.head_dim)
-        self.layout = Layout(*heads, dtype, device, block_slots=block_slots, int8=stored == "int8")
+        self.layout = Layout(
+            *heads,
+            dtype,
+            device,
+            block_slots=block_slots,
+            int8=stored == "int8",
+            growth_slots=GRAPH_SLOTS if device.type == "cuda" else 0,
+        )
         self.tree = PrefixTree(self.layout, budget)
         self.tails = Tails(self.tree)
         self.hit_tokens = 0

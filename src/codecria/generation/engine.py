@@ -15,6 +15,7 @@ from codecria.common.errors import CodecriaError
 from codecria.generation.admission import Admission
 from codecria.generation.cache import Cache
 from codecria.generation.fused import fuse, fused_blocks
+from codecria.generation.graph_step import new_graph_step
 from codecria.generation.memory import default_cache_bytes, out_of_memory
 from codecria.generation.native.step import NativeSteps
 from codecria.generation.scheduler import QueueFullError, Scheduler
@@ -75,6 +76,7 @@ class Engine:
         self._writer = Writer(
             self.model,
             NativeSteps(self.model, fused_blocks(self.model)),
+            new_graph_step(self.model),
             self._cache,
             self._scheduler,
             self._admission,

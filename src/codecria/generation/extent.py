@@ -25,6 +25,7 @@ class Layout:
         device: where they lie.
         block_slots: memory is taken in so many slots.
         int8: whether they are stored as 8-bit integers with a float16 scale for each token and head.
+        growth_slots: a text that grows takes at least so many at once, where there is room.
     """
 
     layers: int
@@ -34,6 +35,7 @@ class Layout:
     device: torch.device
     block_slots: int = 64
     int8: bool = False
+    growth_slots: int = 0
 
     @property
     def slot_bytes(self) -> int:
@@ -56,11 +58,12 @@ class Extent:
 
     Attributes:
         capacity: slots there is memory for.
+        moves: how often the memory was taken anew, so that who keeps addresses of it sees that they are old.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.capacity = 0
+        self.capacity = self.moves = 0
         self._pointers: Pointers | None = None
         shape = (2, layout.kv_heads, 0)
         stored = torch.int8 if layout.int8 else layout.dtype
@@ -75,6 +78,7 @@ class Extent:
     def resize(self, capacity: int, used: int) -> None:
         """Change the capacity; the first `used` slots keep what they hold. At no time is a second copy of all held."""
         self._pointers = None
+        self.moves += 1  # before the first layer moves: memory may end at a later one
         for tensors in (self._stored, self._scales):
             for layer, old in enumerate(tensors):
                 new = self._empty((*old.shape[:2], capacity, old.shape[3]), old.dtype)
@@ -91,6 +95,16 @@ class Extent:
                 self._scales[layer][part, :, span] = scale_GL1
                 x_GLK = (x_GLK.float() / scale_GL1.float()).round_().clamp_(-127, 127)
             self._stored[layer][part, :, span] = x_GLK
+
+    def write_at(self, layer: int, slot_1: Tensor, k_G1K: Tensor, v_G1K: Tensor) -> None:
+        """Store one layer's key and value of a token at a slot that a tensor on the device names; not as int8."""
+        for stored_GSK, x_G1K in zip(self._stored[layer].unbind(), (k_G1K, v_G1K), strict=True):
+            stored_GSK.index_copy_(1, slot_1, x_G1K)
+
+    def clear(self, slot: int) -> None:
+        """Zero the slots from `slot` on, which nobody may hold."""
+        for stored in (*self._stored, *self._scales):
+            stored[:, :, slot:] = 0
 
     def read(self, layer: int, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Keys and values of slots: [1, G, S, K] each, without a copy unless they are stored as int8."""

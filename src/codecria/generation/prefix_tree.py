@@ -91,8 +91,10 @@ class PrefixTree:
         extent, needed = leaf.extent, leaf.stop + tokens
         if needed <= extent.capacity:
             return
-        # An eighth more, so that what is copied while a text grows stays in proportion to its length.
-        capacity = self.layout.whole(needed + extent.capacity // 8)
+        # An eighth more, so that what is copied while a text grows stays in proportion to its length. On a GPU memory
+        # that moves costs a new graph besides; a prompt that is read takes what it needs and no more.
+        more = max(extent.capacity // 8, self.layout.growth_slots if extent.capacity else 0)
+        capacity = self.layout.whole(needed + more)
         if self.free < (capacity - extent.capacity) * self.layout.slot_bytes:
             capacity = self.layout.whole(needed)
         more = (capacity - extent.capacity) * self.layout.slot_bytes

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from codecria.generation.admission import Admission
     from codecria.generation.cache import Cache, Place
+    from codecria.generation.graph_step import GraphStep
     from codecria.generation.native.step import NativeSteps
     from codecria.generation.sampling import Choice
     from codecria.generation.scheduler import Scheduler
@@ -32,6 +33,7 @@ class Writer:
     Args:
         model: computes.
         native: its step in C, for few tokens.
+        graph: its step as a CUDA graph, for a lone text's next token.
         cache: has the texts' places.
         scheduler: is told who runs from now on.
         admission: pauses whom there is no memory for.
@@ -46,6 +48,7 @@ class Writer:
         self,
         model: Transformer,
         native: NativeSteps,
+        graph: GraphStep | None,
         cache: Cache,
         scheduler: Scheduler,
         admission: Admission,
@@ -56,6 +59,7 @@ class Writer:
         self.read = self.written = self.drafted = self.accepted = 0
         self._model = model
         self._native = native
+        self._graph = graph
         self._device = model.model.norm.weight.device
         self._cache = cache
         self._scheduler = scheduler
@@ -146,6 +150,8 @@ class Writer:
         native = self._native.ready(tokens, seats[0].length + len(ids_BL[0]))
         if native is not None:
             return native.run(self._cache, seats, ids_BL, scored)
+        if self._graph is not None and (logits_1V := self._graph.run(seats, ids_BL)) is not None:
+            return logits_1V
         new = Pass(self._cache, seats, ids_BL)
         ids = torch.tensor(ids_BL, device=self._device)
         hidden_BLD = self._model(ids, positions_BL=new.positions_BL, cache=new)
