@@ -48,7 +48,7 @@ def request(path, body, *headers):
 
 
 def test_the_ready_line_names_the_model_and_the_address_not_the_path(server, model_folder):
-    assert server.line == f"codecria serves tiny at {server.url} (llama.cpp, Ollama, OpenAI)"
+    assert server.line == f"codecria serves tiny at {server.url} (llama.cpp, Mistral, Ollama, OpenAI, Tabby)"
     assert str(model_folder.parent) not in server.client.get("/props").text + server.client.get("/v1/models").text
 
 

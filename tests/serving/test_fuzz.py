@@ -21,6 +21,8 @@ BODY = {
     "n_indent": 2, "t_max_prompt_ms": 10, "t_max_predict_ms": 10, "presence_penalty": 0.1, "repeat_penalty": 1.1,
     "content": "text", "tokens": [5, 6], "echo": False, "best_of": 1, "ignore_eos": False, "id_slot": 0,
     "options": {"num_predict": 2, "temperature": 0.5, "seed": 1, "stop": ["\n"]}, "raw": False, "context": [5, 6],
+    "segments": None, "language": "python", "type": "view", "min_tokens": 0,
+    "stop_token_ids": [5], "return_token_ids": True, "debug_options": {"return_prompt": True},
     "system": "s", "template": "{{ .Prompt }}", "images": [], "keep_alive": "5m", "think": False, "format": "",
 }  # fmt: skip
 STRANGE = [

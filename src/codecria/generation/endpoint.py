@@ -197,7 +197,7 @@ class Endpoint:
         values["stop_ids"] = tuple(sorted(ends))
         sampling = SamplingOptions(**values)
         if self.dialect == "openai":
-            for name in ("top_k", "min_p", "stop_ids", "repetition_penalty"):
+            for name in ("top_k", "min_p", "min_tokens", "stop_ids", "repetition_penalty"):
                 if options.get(name):
                     raise CodecriaError(f"OpenAI's API has no {name}", where=self._server.url, mend="leave it out")
         return sampling
