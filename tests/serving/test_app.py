@@ -48,7 +48,7 @@ def request(path, body, *headers):
 
 
 def test_the_ready_line_names_the_model_and_the_address_not_the_path(server, model_folder):
-    assert server.line == f"codecria serves tiny at {server.url} (llama.cpp, OpenAI)"
+    assert server.line == f"codecria serves tiny at {server.url} (llama.cpp, Mistral, Ollama, OpenAI, Tabby)"
     assert str(model_folder.parent) not in server.client.get("/props").text + server.client.get("/v1/models").text
 
 
@@ -235,9 +235,9 @@ def test_a_full_queue_is_429_and_after_the_grace_time_a_text_ends_with_what_it_h
 
 def test_a_model_that_is_not_there_and_a_port_that_is_taken_are_errors_of_one_line(tmp_path):
     with pytest.raises(CodecriaError, match="nowhere"):
-        serve(lambda: load(tmp_path / "nowhere"), "nowhere", Settings(port=0), print)
+        serve(Bridge(lambda: load(tmp_path / "nowhere"), "nowhere", Settings()), Settings(port=0), print)
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(CodecriaError, match="give another --port"):
-        serve(lambda: load(tmp_path), "x", Settings(port=taken.getsockname()[1]), print)
+        serve(Bridge(lambda: load(tmp_path), "x", Settings()), Settings(port=taken.getsockname()[1]), print)
 
 
 def test_while_the_model_is_loaded_it_answers_503_and_can_be_ended(model_folder):

@@ -21,6 +21,22 @@ def serve(
         str, typer.Option(help="Address to listen at; by default this machine alone may ask.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8012,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            help="Write with an OpenAI-compatible engine that takes token ids, such as vLLM at http://host:8000/v1, "
+            "instead of loading MODEL. Its key is read from OPENAI_API_KEY."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="With --upstream: the tokenizer of the engine's model, a folder or a name; by default MODEL's."
+        ),
+    ] = None,
+    upstream_model: Annotated[
+        str | None, typer.Option(help="With --upstream: the model's name there, where the engine lists several.")
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(envvar="CODECRIA_API_KEY", help="What requests must bring; the variable is not seen by `ps`."),
@@ -44,7 +60,9 @@ def serve(
     dtype: options.Dtype = "auto",
     threads: options.Threads = None,
 ) -> None:
-    """Serve a model over HTTP: OpenAI's interface and llama.cpp's, infilling by token ids behind each.
+    """Serve a model over HTTP in the interfaces of OpenAI, llama.cpp, Ollama, Tabby and Mistral.
+
+    Behind each of them infilling goes by token ids.
 
     One line says when it is ready. SIGTERM lets running texts end.
 
@@ -52,12 +70,19 @@ def serve(
 
     `codecria serve`
 
+    `codecria serve --upstream http://gpu:8000/v1 --tokenizer checkpoints/CodeLlama-7b`
+
     `CODECRIA_API_KEY=secret codecria serve runs/demo/code/checkpoint --host 0.0.0.0 --port 8080`
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
+    needed = _NEEDED if upstream is None else (*_NEEDED, "httpx")
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         what = f"{', '.join(missing)} not installed"
-        raise CodecriaError(what, where="codecria serve", mend="pip install 'codecria[serve]'")
+        raise CodecriaError(what, where="codecria serve", mend="pip install 'codecria[serve,endpoint]'")
+    if upstream is None and (tokenizer or upstream_model):
+        given = "--tokenizer" if tokenizer else "--upstream-model"
+        raise CodecriaError(f"{given} is of use with --upstream alone", where="codecria serve", mend="leave it out")
+    from codecria.serving.bridge import Bridge
     from codecria.serving.guard import is_loopback
     from codecria.serving.logs import log_to_stderr
     from codecria.serving.run import serve as run
@@ -78,4 +103,9 @@ def serve(
     log_to_stderr(log_level)
     if not is_loopback(host) and not settings.api_key:
         typer.echo(f"warning: anybody who reaches {host}:{port} may use this server; give it --api-key", err=True)
-    run(lambda: options.load(model, threads, dtype), model, settings, typer.echo)
+    if upstream is None:
+        run(Bridge(lambda: options.load(model, threads, dtype), model, settings), settings, typer.echo)
+    else:
+        from codecria.serving.upstream import Upstream
+
+        run(Upstream(upstream, tokenizer or model, settings, upstream_model), settings, typer.echo)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from codecria.evaluation.asking import Method
     from codecria.evaluation.subject import Subject
     from codecria.evaluation.tasks.lines import Line
-    from codecria.generation.code_model import CodeModel, Prepared
+    from codecria.generation.code_model import CodeModel
+    from codecria.generation.preparing import Prepared
     from codecria.generation.sequence import Completion
 
 

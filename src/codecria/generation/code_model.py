@@ -14,7 +14,6 @@ Every method takes the fields of `SamplingOptions` by name, and has a twin that 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from codecria.checkpoint.catalogue import DEFAULT
@@ -22,52 +21,29 @@ from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
 from codecria.generation.candidates import infill_candidates
 from codecria.generation.cursor import Cursor
-from codecria.generation.encoding import RememberingEncoder
 from codecria.generation.engine import Engine
-from codecria.generation.middle import CompleteOptions, InfillOptions, Options, of_sampling, plan_middle
+from codecria.generation.preparing import Prepared, Preparer
 from codecria.generation.quantised import Form, load_quantised
-from codecria.generation.sampling import SamplingOptions
-from codecria.generation.stopping import (
-    CarriageReturns,
-    HealedDecoder,
-    TextPlan,
-    TextRule,
-)
-from codecria.infill.heal import heal
 from codecria.model.precision import Precision, compute_dtype, pick_device
-from codecria.tokenizer.chat import encode_chat
-from codecria.tokenizer.sentinels import find_sentinels, reserved_ids
-from codecria.tokenizer.stream import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from codecria.generation.middle import CompleteOptions, InfillOptions, Options
     from codecria.generation.sequence import Completion, Step
-    from codecria.infill.layout import Sentinels
     from codecria.model.transformer import Transformer
     from codecria.tokenizer.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What the engine is given for one text."""
-
-    ids: list[int]
-    options: SamplingOptions
-    text: TextPlan
-
-
-class CodeModel:
+class CodeModel(Preparer):
     """A model, its tokenizer and an engine.
 
     Not to be used from several threads at once. The last prompt's keys and values are kept, so a prompt that begins
     like it is read only from where it differs.
 
     Attributes:
-        name: what it was loaded from.
         engine: generates from ids; several streams may be under way.
-        sentinels: the infill markers, None for a model that does not infill.
     """
 
     def __init__(
@@ -79,21 +55,9 @@ class CodeModel:
         ending_ids: Sequence[int] = (),
         max_rows: int = 16,
     ) -> None:
-        self.name = name
-        self.tokenizer = tokenizer
+        vocab_size, positions = model.config.vocab_size, model.config.max_positions
+        super().__init__(tokenizer, positions, name=name, ending_ids=ending_ids, vocab_size=vocab_size)
         self.engine = Engine(model, max_rows=max_rows)
-        self._encoder = RememberingEncoder(tokenizer)
-        self.sentinels: Sentinels | None = find_sentinels(tokenizer)
-        meaningless = {*reserved_ids(tokenizer), *range(tokenizer.vocab_size, model.config.vocab_size)}
-        # A control id is never text: whichever the model writes, its text has ended.
-        ends = {*ending_ids, *tokenizer.eos_ids, *tokenizer.special_ids} - meaningless
-        self._stop_ids = tuple(sorted(ends))
-        self._forbidden_ids = tuple(sorted(meaningless))
-
-    @property
-    def max_positions(self) -> int:
-        """Tokens that the context holds."""
-        return self.engine.model.config.max_positions
 
     def complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Completion:
         """Continue a text.
@@ -172,76 +136,6 @@ class CodeModel:
         """As `chat`, piece by piece."""
         return self._stream(self.prepare_chat(messages, **options))
 
-    def prepare_completion(self, prompt: str, **options: Unpack[CompleteOptions]) -> Prepared:
-        """What `complete` gives the engine: BOS where the model has one, then the prompt's tokens."""
-        ids = [*self.tokenizer.bos_ids, *self.tokenizer.encode(prompt)]
-        # Behind an empty prompt the implicit space falls on the answer, whose decoding takes it off.
-        plan = self._text_plan(continues=bool(prompt))
-        prepared = Prepared(ids, self._options(of_sampling(options)), plan)
-        return self._healed(prepared, prompt) if options.get("heal", True) else prepared
-
-    def prepare_ids(self, ids: Sequence[int], **options: Unpack[Options]) -> Prepared:
-        """What is given the engine for a prompt that is ids already: they are taken as they are, no BOS is added."""
-        return Prepared(list(ids), self._options(options), self._text_plan(continues=bool(ids)))
-
-    def prepare_infill(self, prefix: str, suffix: str, **options: Unpack[InfillOptions]) -> Prepared:
-        """What `infill` gives the engine: the ids are `infill_prompt`'s for the part of the text that fits."""
-        sentinels = self.infill_markers()
-        sampling = self._options(of_sampling(options))
-        middle = plan_middle(
-            self._encoder,
-            sentinels,
-            prefix,
-            suffix,
-            options,
-            max_tokens=sampling.max_tokens,
-            positions=self.max_positions,
-        )
-        prepared = Prepared(middle.ids, sampling, self._text_plan(continues=middle.continues, rules=middle.rules))
-        prepared = self._healed(prepared, middle.healable)
-        return _with_returns(prepared) if middle.returns else prepared
-
-    def infill_markers(self) -> Sentinels:
-        """The model's infill markers.
-
-        Raises:
-            CodecriaError: it has none.
-        """
-        if self.sentinels is None:
-            raise CodecriaError(
-                "the model was not trained to infill: its tokenizer has no infill markers",
-                where=self.name,
-                mend="train it (`codecria train`), or pick one that infills (`codecria models`)",
-            )
-        return self.sentinels
-
-    def prepare_chat(self, messages: Sequence[Mapping[str, Any]], **options: Unpack[Options]) -> Prepared:
-        """What `chat` gives the engine: the conversation up to where the answer begins."""
-        ids = encode_chat(self.tokenizer, messages, add_generation_prompt=True).ids
-        return Prepared(ids, self._options(options), self._text_plan(continues=False))
-
-    def _healed(self, prepared: Prepared, text: str) -> Prepared:
-        """The same request with the last token of `text`, which the prompt ends with, taken back."""
-        found = heal(self.tokenizer, prepared.ids, text)
-        # Without BOS nothing may be left: such a text is read after a document's end.
-        start = () if found is None else found.ids or self.tokenizer.eos_ids[:1]
-        if found is None or not start:
-            return prepared
-        plan = prepared.text
-        text_plan = replace(
-            plan, new_decoder=lambda: HealedDecoder(plan.new_decoder(), found.text), first_ids=found.first_ids
-        )
-        return replace(prepared, ids=list(start), text=text_plan)
-
-    def _options(self, options: Options) -> SamplingOptions:
-        stop = options.get("stop", ())
-        values: dict[str, Any] = {**options, "stop": (stop,) if isinstance(stop, str) else tuple(stop)}
-        values["stop_ids"] = (*self._stop_ids, *options.get("stop_ids", ()))
-        return SamplingOptions(**values, forbidden_ids=self._forbidden_ids)
-
-    def _text_plan(self, continues: bool, rules: tuple[TextRule, ...] = ()) -> TextPlan:
-        return TextPlan(lambda: StreamDecoder(self.tokenizer, infilling=continues), rules)
-
     def _many(self, prepared: list[Prepared]) -> list[list[Completion]]:
         if not prepared:
             return []
@@ -258,11 +152,6 @@ class CodeModel:
         if prepared.options.n != 1:
             raise CodecriaError(f"n is {prepared.options.n}, but one text is streamed", mend="leave n out")
         return _texts(self.engine.stream([prepared.ids], prepared.options, [prepared.text]))
-
-
-def _with_returns(prepared: Prepared) -> Prepared:
-    decoder = prepared.text.new_decoder
-    return replace(prepared, text=replace(prepared.text, new_decoder=lambda: CarriageReturns(decoder())))
 
 
 def _texts(steps: Generator[Step]) -> Iterator[str]:

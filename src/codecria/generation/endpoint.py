@@ -75,7 +75,7 @@ class Endpoint:
     ) -> None:
         self.name = model
         self.dialect: Dialect = dialect
-        self.tokenizer = None if tokenizer is None else _read_tokenizer(tokenizer)
+        self.tokenizer = None if tokenizer is None else read_tokenizer(tokenizer)
         self.sentinels = None if self.tokenizer is None else find_sentinels(self.tokenizer)
         self._positions = max_positions
         self._concurrency = concurrency
@@ -197,7 +197,7 @@ class Endpoint:
         values["stop_ids"] = tuple(sorted(ends))
         sampling = SamplingOptions(**values)
         if self.dialect == "openai":
-            for name in ("top_k", "min_p", "stop_ids", "repetition_penalty"):
+            for name in ("top_k", "min_p", "min_tokens", "stop_ids", "repetition_penalty"):
                 if options.get(name):
                     raise CodecriaError(f"OpenAI's API has no {name}", where=self._server.url, mend="leave it out")
         return sampling
@@ -228,7 +228,12 @@ class Endpoint:
         return [read_choice(request, choice, answer.get("usage") or {}, self.tokenizer) for choice in choices]
 
 
-def _read_tokenizer(name_or_path: str | Path) -> Tokenizer:
+def read_tokenizer(name_or_path: str | Path) -> Tokenizer:
+    """A model's tokenizer, of a folder or a name that `codecria models` lists.
+
+    Raises:
+        CodecriaError: there is none.
+    """
     path = Path(name_or_path)
     if (path / "tokenizer.json").is_file() or (path / "tokenizer.model").is_file():
         return Tokenizer.from_folder(path)

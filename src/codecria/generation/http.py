@@ -120,7 +120,7 @@ class Server:
             else:
                 if response.is_success:
                     return response
-                what = f"the server answers {response.status_code}: {_said(response)}"
+                what = f"the server answers {response.status_code}: {said(response)}"
                 if response.status_code not in _IN_PASSING:
                     raise CodecriaError(what, where=where, mend=self._mend(response.status_code))
                 told = response.headers.get("Retry-After", "")
@@ -159,7 +159,7 @@ def _parsed_event(data: str, where: str) -> dict[str, Any]:
     return event
 
 
-def _said(response: Any) -> str:
+def said(response: Any) -> str:
     """The server's own words: OpenAI's error object, vLLM's older one, FastAPI's, or the body's beginning."""
     try:
         answer = response.json()

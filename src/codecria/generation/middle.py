@@ -28,6 +28,7 @@ class Options(TypedDict, total=False):
     """Fields of `SamplingOptions` that a caller may give."""
 
     max_tokens: int
+    min_tokens: int
     temperature: float
     top_p: float
     top_k: int

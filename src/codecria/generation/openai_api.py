@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from codecria.tokenizer.tokenizer import Tokenizer
 
 Dialect = Literal["vllm", "openai"]
-"""`vllm` sends its fields beyond OpenAI's too: `top_k`, `min_p`, `stop_token_ids`, `return_token_ids`."""
+"""`vllm` sends its fields beyond OpenAI's too: `top_k`, `min_p`, `min_tokens`, `stop_token_ids`, `return_token_ids`."""
 
 COMPLETIONS = "completions"
 CHAT = "chat/completions"
@@ -71,6 +71,8 @@ def request_body(request: Request, model: str, dialect: Dialect) -> dict[str, An
     if dialect == "vllm":
         values |= {"top_k": options.top_k or -1, "min_p": options.min_p, "return_token_ids": True}
         values |= {"stop_token_ids": list(options.stop_ids), "repetition_penalty": options.repetition_penalty}
+        if options.min_tokens:
+            values["min_tokens"] = options.min_tokens
     return values
 
 

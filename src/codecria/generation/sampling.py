@@ -39,6 +39,7 @@ class SamplingOptions:
 
     Attributes:
         max_tokens: at most so many tokens; 0 only reads the prompt into the cache.
+        min_tokens: before so many tokens none of `stop_ids` is chosen; strings and rules of the text still end it.
         temperature: scores are divided by it; 0 always takes the best token.
         top_p: keep the fewest best tokens whose probabilities sum to this share; 1 keeps all.
         top_k: keep so many best tokens; 0 keeps all.
@@ -73,10 +74,12 @@ class SamplingOptions:
     frequency_penalty: float = 0.0
     logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
     top_logprobs: int = 0
+    min_tokens: int = 0
 
     def __post_init__(self) -> None:
         limits = {
             "max_tokens": (self.max_tokens >= 0, "0 or more"),
+            "min_tokens": (self.min_tokens >= 0, "0 or more"),
             "temperature": (0 <= self.temperature < math.inf, "0 or more"),
             "top_p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "top_k": (self.top_k >= 0, "0 or more"),
@@ -158,7 +161,7 @@ def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
     plain_BV = logits_BV[reported] if reported else logits_BV
     for row, each in enumerate(wanted):
         penalise(logits_BV[row], each.options, each.prompt, each.written)
-    forbid(logits_BV, [each.options.forbidden_ids for each in wanted])
+    forbid(logits_BV, [_forbidden(each) for each in wanted])
     for row, each in enumerate(wanted):
         if each.narrow is not None:
             each.narrow(logits_BV[row])
@@ -187,6 +190,12 @@ def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
         else None
         for row, id in enumerate(ids_B.tolist())
     ]
+
+
+def _forbidden(wanted: Wanted) -> tuple[int, ...]:
+    options = wanted.options
+    early = len(wanted.written) < options.min_tokens
+    return (*options.forbidden_ids, *options.stop_ids) if early else options.forbidden_ids
 
 
 def _most_probable(log_probabilities_V: Tensor, count: int) -> tuple[tuple[int, float], ...]:

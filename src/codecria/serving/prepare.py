@@ -13,7 +13,7 @@ from codecria.serving.problems import BadRequest, TooLong, Unsupported
 from codecria.serving.requests import Chat, Complete, Infill, TextRequest
 
 if TYPE_CHECKING:
-    from codecria.generation.code_model import CodeModel, Prepared
+    from codecria.generation.preparing import Prepared, Preparer
 
 LEAST_WINDOW = 1024
 """A prompt is not cut to fewer tokens for the sake of time: less would not be worth asking for."""
@@ -25,11 +25,11 @@ _FILES = 64
 _USUAL_TOKENS = 127  # and the one that is kept free in any case
 
 
-def prepare(model: CodeModel, request: TextRequest, tokens_per_s: float | None) -> Prepared:
+def prepare(model: Preparer, request: TextRequest, tokens_per_s: float | None) -> Prepared:
     """The ids, the sampling and the rules of a text.
 
     Args:
-        model: has the engine.
+        model: makes ids of texts.
         request: what is asked for.
         tokens_per_s: how fast prompts are read here, as far as is known.
 
@@ -56,7 +56,7 @@ def prepare(model: CodeModel, request: TextRequest, tokens_per_s: float | None) 
     return prepared
 
 
-def _complete(model: CodeModel, prompt: str | tuple[int, ...], heal: bool, options: Options) -> Prepared:
+def _complete(model: Preparer, prompt: str | tuple[int, ...], heal: bool, options: Options) -> Prepared:
     if isinstance(prompt, tuple):
         return model.prepare_ids(prompt, **options)
     _refuse_endless(model, len(prompt))
@@ -66,7 +66,7 @@ def _complete(model: CodeModel, prompt: str | tuple[int, ...], heal: bool, optio
     return model.prepare_completion(prompt, heal=heal, **options)
 
 
-def _infill(model: CodeModel, task: Infill, options: Options, window: int) -> Prepared:
+def _infill(model: Preparer, task: Infill, options: Options, window: int) -> Prepared:
     if model.sentinels is None:
         what = "infill is not supported by this model: its tokenizer has no infill markers"
         raise Unsupported(what, mend="serve one that `codecria models` marks as infilling")
@@ -92,7 +92,7 @@ def _infill(model: CodeModel, task: Infill, options: Options, window: int) -> Pr
     return prepared
 
 
-def _window(model: CodeModel, prompt_ms: float | None, tokens_per_s: float | None) -> int:
+def _window(model: Preparer, prompt_ms: float | None, tokens_per_s: float | None) -> int:
     """Tokens that are read in time: a power of two, so that it stays the same while the rate wavers."""
     if not prompt_ms or not tokens_per_s:
         return model.max_positions
@@ -109,7 +109,7 @@ def _options(request: TextRequest) -> Options:
     return given
 
 
-def _refuse_endless(model: CodeModel, characters: int) -> None:
+def _refuse_endless(model: Preparer, characters: int) -> None:
     if characters > model.max_positions * _MOST_CHARACTERS:
         what = f"the prompt has {characters} characters and the model's context {model.max_positions} tokens"
         raise BadRequest(what, where="prompt", mend="shorten it")

@@ -130,6 +130,7 @@ class Outcome:
         cached_tokens: of the prompt, found in the cache.
         asked_s, begun_s, first_s, ended_s: when it was asked for, begun, wrote its first token and ended; seconds of
             the monotonic clock.
+        told_tokens: written, by the word of a server that does not tell which.
     """
 
     samples: list[Sample]
@@ -139,6 +140,7 @@ class Outcome:
     begun_s: float = 0.0
     first_s: float = 0.0
     ended_s: float = 0.0
+    told_tokens: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -148,7 +150,7 @@ class Outcome:
     @property
     def written_tokens(self) -> int:
         """Of all samples."""
-        return sum(len(sample.pieces) for sample in self.samples)
+        return self.told_tokens or sum(len(sample.pieces) for sample in self.samples)
 
     def take(self, piece: Piece) -> None:
         """Add a piece."""

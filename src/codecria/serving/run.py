@@ -14,13 +14,12 @@ import uvicorn
 
 from codecria.common.errors import CodecriaError, explain_os_error
 from codecria.serving.app import build_app
-from codecria.serving.bridge import Bridge
 from codecria.serving.dialects import all_dialects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from codecria.generation.code_model import CodeModel
+    from codecria.serving.jobs import Jobs
     from codecria.serving.settings import Settings
 
 _CONNECTIONS = 1024
@@ -29,32 +28,28 @@ _LONGEST_HEAD = 64 * 2**10
 _LAST_FRAMES_S = 2
 
 
-def serve(load: Callable[[], CodeModel], name: str, settings: Settings, announce: Callable[[str], None]) -> None:
+def serve(backend: Jobs, settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve a model until SIGTERM or SIGINT; a second one ends it at once.
 
     Args:
-        load: opens the model; while it does, requests are answered with 503.
-        name: what the model was asked for by.
+        backend: writes the texts; until it has started, requests are answered with 503.
         settings: how.
         announce: is given one line when texts can be asked for.
 
     Raises:
-        CodecriaError: the address is not to be had, or the model cannot be loaded.
+        CodecriaError: the address is not to be had, or the backend cannot start.
     """
     listener = _listen(settings.host, settings.port)
     # How long a thread waits for the one that computes: 5 ms by default, which is a token's time.
     sys.setswitchinterval(0.0005)
     with contextlib.closing(listener):
-        asyncio.run(_serve(load, name, settings, announce, listener))
+        asyncio.run(_serve(backend, settings, announce, listener))
 
 
-async def _serve(
-    load: Callable[[], CodeModel], name: str, settings: Settings, announce: Callable[[str], None], on: socket.socket
-) -> None:
-    bridge = Bridge(load, name, settings)
+async def _serve(backend: Jobs, settings: Settings, announce: Callable[[str], None], on: socket.socket) -> None:
     dialects = all_dialects()
     config = uvicorn.Config(
-        build_app(bridge, dialects, settings),
+        build_app(backend, dialects, settings),
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -64,8 +59,8 @@ async def _serve(
         h11_max_incomplete_event_size=_LONGEST_HEAD,
         timeout_graceful_shutdown=math.ceil(settings.grace_s) + _LAST_FRAMES_S,
     )
-    server = _Server(config, lambda: bridge.drain(settings.grace_s))
-    loading = asyncio.create_task(bridge.start())
+    server = _Server(config, lambda: backend.drain(settings.grace_s))
+    loading = asyncio.create_task(backend.start())
     serving = asyncio.create_task(server.serve(sockets=[on]))
     await asyncio.wait({loading, serving}, return_when=asyncio.FIRST_COMPLETED)
     if loading.done():
@@ -75,10 +70,10 @@ async def _serve(
             await serving
             raise failure
         names = ", ".join(dialect.name for dialect in dialects)
-        announce(f"codecria serves {bridge.info.name} at {address(on)} ({names})")
+        announce(f"codecria serves {backend.info.name} at {address(on)} ({names})")
     await serving
     if loading.done():
-        await bridge.stop()
+        await backend.stop()
     else:
         loading.cancel()
 

@@ -24,7 +24,8 @@ from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
     from codecria.evaluation.judge import Judge
-    from codecria.generation.code_model import CodeModel, Prepared
+    from codecria.generation.code_model import CodeModel
+    from codecria.generation.preparing import Prepared
     from codecria.generation.sequence import Completion
 
 TASK = "human_eval"

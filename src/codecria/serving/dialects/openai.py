@@ -1,8 +1,8 @@
 """OpenAI's interface: completions with `suffix`, chat, models.
 
 Source: OpenAI's API reference; what its Python and JavaScript clients read. `suffix` infills by token ids. Fields that
-other servers add are understood too: `top_k`, `min_p`, `repetition_penalty`. The model named in a request is not
-looked at, for there is one.
+vLLM adds are understood too: `top_k`, `min_p`, `min_tokens`, `repetition_penalty`, `stop_token_ids`,
+`return_token_ids`, `return_tokens_as_token_ids`. The model named in a request is not looked at, for there is one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pydantic import AliasChoices, Field
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.dialects.openai_answers import (
+    CompletionForm,
     chat_answer,
     chat_frames,
     completion_answer,
@@ -57,12 +58,16 @@ class SamplingBody(Body):
     frequency_penalty: float = Field(0.0, ge=-100, le=100)
     repetition_penalty: float = Field(1.0, gt=0, le=100)
     logit_bias: dict[int, float] = Field(default_factory=dict[int, float], max_length=1024)
+    min_tokens: Tokens = 0
+    stop_token_ids: list[int] = Field(default_factory=list[int], max_length=4096)
 
     def sampling(self, max_tokens: int, best: int | None) -> SamplingOptions:
         """The options; `best` is how many log-probabilities a token is told with, None for none."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         return SamplingOptions(
             max_tokens=max_tokens,
+            min_tokens=self.min_tokens,
+            stop_ids=tuple(sorted(set(self.stop_token_ids))),
             temperature=self.temperature,
             top_p=max(self.top_p, _LEAST_TOP_P),
             top_k=max(self.top_k, 0),
@@ -89,6 +94,13 @@ class CompletionBody(SamplingBody):
     echo: bool = False
     best_of: int | None = Field(None, ge=1)
     heal: bool = True
+    return_token_ids: bool = False
+    return_tokens_as_token_ids: bool = False
+
+    @property
+    def form(self) -> CompletionForm:
+        """What an answer shall have."""
+        return CompletionForm(self.echo, self.return_token_ids, self.return_tokens_as_token_ids)
 
     def prompts(self) -> list[str | tuple[int, ...]]:
         """The prompts, one by one."""
@@ -124,10 +136,10 @@ async def complete(call: Call) -> Reply | Stream:
     requests = [TextRequest(_task(call, body, prompt), sampling) for prompt in body.prompts()]
     texts = Texts(call, requests)
     if body.stream:
-        return Stream(completion_frames(call, texts, body.prompts(), body.echo, body.stream_options.include_usage))
+        return Stream(completion_frames(call, texts, body.prompts(), body.form, body.stream_options.include_usage))
     async with texts:
         await texts.finished()
-        return Reply(completion_answer(call, texts.outcomes, body.prompts(), body.echo))
+        return Reply(completion_answer(call, texts.outcomes, body.prompts(), body.form))
 
 
 def _task(call: Call, body: CompletionBody, prompt: str | tuple[int, ...]) -> Complete | Infill:
@@ -193,7 +205,7 @@ def model_entry(call: Call) -> dict[str, Any]:
         "size": info.weight_bytes,
     }
     entry = {"id": info.name, "object": "model", "created": info.created, "owned_by": "llamacpp"}
-    return {**entry, "meta": meta}
+    return {**entry, "max_model_len": info.max_positions, "meta": meta}
 
 
 async def models(call: Call) -> Reply:

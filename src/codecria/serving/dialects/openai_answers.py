@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codecria.serving.routes import DONE, Call, sse
 from codecria.serving.texts import Texts, spelled
@@ -18,26 +18,43 @@ if TYPE_CHECKING:
 Prompt = str | tuple[int, ...]
 
 
-def completion_answer(call: Call, outcomes: Sequence[Outcome], prompts: Sequence[Prompt], echo: bool) -> dict[str, Any]:
+class CompletionForm(NamedTuple):
+    """What a completion has beside its text.
+
+    Attributes:
+        echo: the prompt before it.
+        ids: its tokens' ids, as vLLM tells them.
+        tokens_as_ids: log-probabilities name tokens `token_id:N`, for not every token spells a text of its own.
+    """
+
+    echo: bool = False
+    ids: bool = False
+    tokens_as_ids: bool = False
+
+
+def completion_answer(
+    call: Call, outcomes: Sequence[Outcome], prompts: Sequence[Prompt], form: CompletionForm
+) -> dict[str, Any]:
     """A whole `text_completion`; samples of the first prompt come first."""
     choices: list[dict[str, Any]] = []
     for outcome, prompt in zip(outcomes, prompts, strict=True):
         before = _prompt_text(call, prompt)
         for sample in outcome.samples:
-            logprobs = _Offsets(call.backend.tokenizer, len(before))
+            logprobs = _Offsets(call.backend.tokenizer, len(before), form.tokens_as_ids)
             choices.append(
                 {
-                    "text": before + sample.text if echo else sample.text,
+                    "text": before + sample.text if form.echo else sample.text,
                     "index": len(choices),
                     "logprobs": logprobs.told(sample.pieces),
                     "finish_reason": _reason(sample.finish_reason),
+                    **_ids(form, sample.pieces),
                 }
             )
     return {**_head(call, "cmpl", "text_completion"), "choices": choices, "usage": _usage(outcomes)}
 
 
 async def completion_frames(
-    call: Call, texts: Texts, prompts: Sequence[Prompt], echo: bool, with_usage: bool
+    call: Call, texts: Texts, prompts: Sequence[Prompt], form: CompletionForm, with_usage: bool
 ) -> AsyncIterator[bytes]:
     """Events of a streamed completion."""
     async with texts:
@@ -45,18 +62,22 @@ async def completion_frames(
         head = _head(call, "cmpl", "text_completion") | ({"usage": None} if with_usage else {})
         samples = len(texts.outcomes[0].samples)
         before = [_prompt_text(call, prompt) for prompt in prompts]
-        logprobs = [_Offsets(call.backend.tokenizer, len(before[at // samples])) for at in range(samples * len(before))]
-        if echo:
+        logprobs = [
+            _Offsets(call.backend.tokenizer, len(before[at // samples]), form.tokens_as_ids)
+            for at in range(samples * len(before))
+        ]
+        if form.echo:
             for at in range(len(logprobs)):
                 choice = {"text": before[at // samples], "index": at, "logprobs": None, "finish_reason": None}
                 yield sse({**head, "choices": [choice]})
         async for number, piece in texts.pieces():
             at = number * samples + piece.sample
-            told = logprobs[at].told([] if piece.ends else [piece])
-            if not (piece.text or told or piece.finish_reason):
+            tokens = [] if piece.ends or piece.id is None else [piece]
+            told = logprobs[at].told(tokens)
+            if not (piece.text or told or piece.finish_reason or (form.ids and tokens)):
                 continue
             reason = _reason(piece.finish_reason)
-            choice = {"text": piece.text, "index": at, "logprobs": told, "finish_reason": reason}
+            choice = {"text": piece.text, "index": at, "logprobs": told, "finish_reason": reason, **_ids(form, tokens)}
             yield sse({**head, "choices": [choice]})
         if with_usage:
             yield sse({**head, "choices": [], "usage": _usage(texts.outcomes)})
@@ -104,8 +125,9 @@ async def chat_frames(call: Call, texts: Texts, with_usage: bool) -> AsyncIterat
 class _Offsets:
     """Log-probabilities in the form of completions, which counts characters."""
 
-    def __init__(self, tokenizer: Tokenizer, start: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, start: int, as_ids: bool) -> None:
         self._tokenizer = tokenizer
+        self._as_ids = as_ids
         self._next = start
 
     def told(self, pieces: Sequence[Piece]) -> dict[str, Any] | None:
@@ -117,12 +139,20 @@ class _Offsets:
         offsets: list[int] = []
         tops: list[dict[str, float]] = []
         for piece in known:
-            tokens.append(spelled(self._tokenizer, piece.id or 0))
+            id = piece.id or 0
+            tokens.append(self._name(id))
             offsets.append(self._next)
-            self._next += len(tokens[-1])
-            tops.append({spelled(self._tokenizer, id): value for id, value in piece.best})
+            self._next += len(spelled(self._tokenizer, id))
+            tops.append({self._name(each): value for each, value in piece.best})
         values = [piece.log_probability for piece in known]
         return {"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}
+
+    def _name(self, id: int) -> str:
+        return f"token_id:{id}" if self._as_ids else spelled(self._tokenizer, id)
+
+
+def _ids(form: CompletionForm, pieces: Sequence[Piece]) -> dict[str, Any]:
+    return {"token_ids": [piece.id for piece in pieces]} if form.ids else {}
 
 
 def _chat_logprobs(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> dict[str, Any] | None:
