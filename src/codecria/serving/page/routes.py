@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from codecria.tokenizer.tokenizer import Tokenizer
 
 
-class InfillBody(Body):
+class PageInfillBody(Body):
     """Text around the cursor."""
 
     prefix: str
@@ -34,7 +34,7 @@ class InfillBody(Body):
     max_tokens: int = Field(64, ge=1, le=4096)
 
 
-class ChatBody(Body):
+class PageChatBody(Body):
     """A conversation. The page asks without chance unless it is told otherwise, so that a text can be had again."""
 
     messages: list[dict[str, Any]] = Field(min_length=1, max_length=4096)
@@ -54,7 +54,7 @@ async def model(call: Call) -> Reply:
 
 async def infill(call: Call) -> Stream:
     """POST /page/infill. A model without markers goes on from the prefix, and the last event says so."""
-    body = call.read(InfillBody)
+    body = call.read(PageInfillBody)
     task = Complete(body.prefix)
     if call.backend.sentinels is not None:
         task = Infill(body.prefix, body.suffix, stop_at=body.stop_at)
@@ -63,7 +63,7 @@ async def infill(call: Call) -> Stream:
 
 async def chat(call: Call) -> Stream:
     """POST /page/chat."""
-    body = call.read(ChatBody)
+    body = call.read(PageChatBody)
     task = Chat(orjson.dumps(plain_messages(body.messages)))
     return _stream(call, TextRequest(task, SamplingOptions(max_tokens=body.max_tokens, temperature=body.temperature)))
 
@@ -115,8 +115,8 @@ PAGE = Dialect(
         Route("GET", "/", page, "The page, for browsers", public=True, claims=asks_for_a_page),
         Route("GET", "/page/model", model, "What the page tells of the model"),
         Route("GET", "/page/{version}/{name}", asset, "A file of the page", public=True),
-        Route("POST", "/page/infill", infill, "A text at the cursor, with its prompt's ids", InfillBody),
-        Route("POST", "/page/chat", chat, "An answer, with its prompt's ids", ChatBody),
+        Route("POST", "/page/infill", infill, "A text at the cursor, with its prompt's ids", PageInfillBody),
+        Route("POST", "/page/chat", chat, "An answer, with its prompt's ids", PageChatBody),
     ),
     _error,
 )
