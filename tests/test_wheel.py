@@ -36,6 +36,9 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel):
     assert "codecria/recipes/demo.yaml" in names
     assert "codecria/evaluation/report_page.html" in names
     assert "codecria/py.typed" in names
+    page = ROOT / "src" / "codecria" / "serving" / "page" / "assets"
+    assert {f"codecria/serving/page/assets/{file.name}" for file in page.iterdir()} <= set(names)
+    assert not any("package-lock.json" in name or "node_modules" in name for name in names)
     assert all(name.startswith(("codecria/", "codecria-")) for name in names)
 
 

@@ -25,6 +25,7 @@ from codecria.common.errors import CodecriaError
 from codecria.serving import guard
 from codecria.serving.metrics import Metrics
 from codecria.serving.openapi import describe
+from codecria.serving.page.routes import PAGE
 from codecria.serving.problems import (
     BadRequest,
     NotAllowed,
@@ -51,12 +52,13 @@ _GONE = 499
 
 
 def build_app(backend: Backend, dialects: Sequence[Dialect], settings: Settings) -> Starlette:
-    """The application for a backend in some dialects.
+    """The application for a backend in some dialects, and the page.
 
     Raises:
         ValueError: two routes with the same address both take every request.
     """
     metrics = Metrics(backend)
+    dialects = [*dialects, PAGE]
     addresses: dict[tuple[str, str], list[tuple[Dialect, Route]]] = defaultdict(list)
     for dialect in dialects:
         for route in dialect.routes:
