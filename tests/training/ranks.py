@@ -77,7 +77,8 @@ def on_ranks(size, runs, folder):
         probes = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in runs]
         ports = [str(probe.getsockname()[1]) for probe in probes]
     environment = os.environ | {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "PORTS": " ".join(ports)}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     ranks = [
         subprocess.Popen(command, env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(size)

@@ -1,5 +1,9 @@
+import json
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
@@ -81,3 +85,145 @@ def test_going_on_needs_an_adapter_of_the_same_shape(recipe_values, tmp_path, lo
         values["model"] = str(tmp_path / model)
     with pytest.raises(CodecriaError, match=what):
         begin(TrainRecipe.model_validate(values | {"lora": lora}))
+
+
+END = 3
+"""The end marker's place among the rows that an adapter adds: after the markers of prefix, suffix and middle."""
+ADAPTER = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def parent(tiny, tmp_path_factory):
+    """A recipe that goes on with the end row of an adapter that was trained for some steps."""
+    folder = tmp_path_factory.mktemp("parent")
+    values = {
+        "model": str(tiny / "model"),
+        "corpus": str(tiny / "corpus"),
+        "steps": 12,
+        "sequences_per_step": 2,
+        "batches": {
+            "sequence_tokens": 256,
+            "piece_tokens": 120,
+            "infill": {"rate": 0.9, "level": "context", "units": "line"},
+            "loss": {"context_share": 0.3},
+        },
+        "optimiser": {"peak_rate": 1e-2, "warm_up_steps": 3, "weight_decay": 0.1},
+        "lora": {"rank": 4, "alpha": 8},
+        "precision": "fp32",
+        "checkpoint_every_steps": 4,
+        "export_precision": "fp32",
+    }
+    train(TrainRecipe.model_validate(values), folder / "run")
+    on = {"model": str(folder / "run" / "adapter"), "lora": {"rank": 4, "alpha": 8, "go_on": True, "trains": "end_row"}}
+    loss = {"context_share": 0.0, "end_weight": 20.0}
+    return values | on | {"batches": values["batches"] | {"loss": loss}}
+
+
+def changed_rows(before, after):
+    """Numbers of the rows in which two tables differ, after seeing that all else is the same to the bit."""
+    assert before.keys() == after.keys()
+    (table,) = (name for name in before if name.endswith("embed_tokens.weight"))
+    for name, value in before.items():
+        assert name == table or torch.equal(value, after[name]), name
+    return (before[table] != after[table]).any(dim=1).nonzero().flatten().tolist()
+
+
+def test_the_end_row_alone_is_trained_and_all_else_is_left_to_the_bit(parent, tmp_path):
+    recipe = TrainRecipe.model_validate(parent)
+    checkpoint = train(recipe, tmp_path / "run")
+    before = load_file(f"{parent['model']}/{ADAPTER}")
+    after = load_file(tmp_path / "run" / "adapter" / ADAPTER)
+    assert changed_rows(before, after) == [END]
+    merged = load_model(open_checkpoint(parent["model"]))
+    end = begin(recipe).sentinels.end[0]
+    assert changed_rows(merged.state_dict(), load_model(open_checkpoint(checkpoint)).state_dict()) == [end]
+    assert end == merged.config.vocab_size - 16 + END
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert sum(line["loss"] for line in lines[-4:]) < sum(line["loss"] for line in lines[:4])
+    told = json.loads((tmp_path / "run" / "adapter" / "lineage.json").read_text())
+    assert told["parent"]["path"] == parent["model"]
+    assert told["recipe"]["lora"]["trains"] == "end_row"
+
+
+def test_the_end_row_s_gradient_is_that_of_the_whole_backward_pass(parent):
+    """The short way leaves nothing out: no gradient reaches the row as an input, since nothing follows the end."""
+    whole = TrainRecipe.model_validate(parent | {"lora": parent["lora"] | {"trains": "all"}})
+    alone = TrainRecipe.model_validate(parent)
+    end = begin(alone).sentinels.end[0]
+    torch.manual_seed(0)
+    ids, weights = torch.randint(0, end - END, (1, 60)), torch.rand(1, 59) + 0.1
+    ids[0, [19, 39, 59]] = end
+    weights[0, [19, 39]] = 0.0  # a document's first token is no target, as in a packed row
+    gradients = {}
+    for recipe in (whole, alone):
+        model = begin(recipe).model(torch.device("cpu"))
+        frozen = recipe.lora.states_frozen
+        total, _ = model.loss(ids[:, :-1], ids[:, 1:], weights, documents=[[20, 20, 19]], states_frozen=frozen)
+        total.backward()
+        gradients[recipe.lora.trains] = {name: each.grad for name, each in trainable(model).items()}
+    assert all(grad is not None for grad in gradients["all"].values())
+    ((name, grad),) = gradients["end_row"].items()
+    assert name.endswith("rows")
+    assert not grad[[row for row in range(16) if row != END]].any()
+    torch.testing.assert_close(grad[END], gradients["all"][name][END])
+
+
+def test_a_stopped_run_of_the_end_row_goes_on_to_the_same_bytes(parent, tmp_path):
+    values = parent | {"steps": 8}
+    train(TrainRecipe.model_validate(values), tmp_path / "whole")
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    class Probe:
+        every_steps = 5
+
+        def __call__(self, _model, at):
+            if at:
+                raise Stopped
+            return {}
+
+    with pytest.raises(Stopped):
+        train(TrainRecipe.model_validate(values), tmp_path / "stopped", probes=[Probe()])
+    assert [path.name for path in (tmp_path / "stopped" / "state").iterdir()] == ["step-00000004"]
+    train(TrainRecipe.model_validate(values), tmp_path / "stopped")
+    for name in (f"adapter/{ADAPTER}", "checkpoint/model.safetensors"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_with_a_head_of_its_own_the_head_s_row_is_trained_and_the_embedding_is_left(parent, tiny, tmp_path):
+    weights = load_file(tiny / "model" / "model.safetensors")
+    base = shutil.copytree(tiny / "model", tmp_path / "base")
+    table = weights["model.embed_tokens.weight"]
+    save_file(weights | {"lm_head.weight": table.roll(1, 0) * 0.9}, base / "model.safetensors")
+    config = json.loads((base / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (base / "config.json").write_text(json.dumps(config))
+    first = parent | {"model": str(base), "steps": 3, "lora": {"rank": 4, "alpha": 8}}
+    train(TrainRecipe.model_validate(first), tmp_path / "first")
+    on = parent | {"model": str(tmp_path / "first" / "adapter"), "steps": 3}
+    train(TrainRecipe.model_validate(on), tmp_path / "second")
+    before, after = (load_file(tmp_path / run / "adapter" / ADAPTER) for run in ("first", "second"))
+    assert [name for name in before if not torch.equal(before[name], after[name])] == ["new_rows.lm_head.weight"]
+    changed = (before["new_rows.lm_head.weight"] != after["new_rows.lm_head.weight"]).any(dim=1)
+    assert changed.nonzero().flatten().tolist() == [END]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"lora": {"rank": 4, "alpha": 8, "trains": "end_row"}}, "needs go_on"),
+        ({"batches": {"infill": {"rate": 0.0}}}, "nothing to learn"),
+    ],
+)
+def test_the_end_row_is_trained_only_where_there_is_one_to_learn(parent, changes, what):
+    with pytest.raises(ValueError, match=what):
+        TrainRecipe.model_validate(parent | changes)
+
+
+def test_an_adapter_of_a_base_with_markers_has_no_end_row_of_its_own(parent, recipe_values, tmp_path):
+    merged = train(TrainRecipe.model_validate(recipe_values | {"steps": 1}), tmp_path / "marked")
+    values = recipe_values | {"model": str(merged), "lora": {"rank": 4, "alpha": 8}, "steps": 1}
+    train(TrainRecipe.model_validate(values), tmp_path / "second")
+    on = values | {"model": str(tmp_path / "second" / "adapter"), "lora": parent["lora"]}
+    with pytest.raises(CodecriaError, match="no rows of its own"):
+        begin(TrainRecipe.model_validate(on))

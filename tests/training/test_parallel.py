@@ -7,14 +7,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from codecria.checkpoint.adapter import save_adapter
 from codecria.common.errors import CodecriaError
 from codecria.training.parallel import World, make_model, open_world
-from codecria.training.recipe import ParallelRecipe, TrainRecipe
+from codecria.training.recipe import LoraRecipe, ParallelRecipe, TrainRecipe
 from codecria.training.start import begin
 from tests.tiny import write_tiny_checkpoint
 from tests.training.ranks import alone, on_ranks
 
 CPU = torch.device("cpu")
+END_ROW = {"rank": 3, "alpha": 6, "go_on": True, "trains": "end_row"}
 TWO_RANKS = {
     "fsdp": {"parallel": {"shard": 2}},
     "fsdp accumulated, recomputed": {
@@ -23,6 +25,7 @@ TWO_RANKS = {
         "sequences_per_micro_batch": 2,
     },
     "adapters under fsdp": {"parallel": {"shard": 2}, "lora": {"rank": 3}},  # 3 rows do not divide
+    "end row under fsdp": {"parallel": {"shard": 2}, "model": "adapter", "lora": END_ROW},
     "tensor": {"parallel": {"tensor": 2}},
     "tensor, head of its own, recomputed": {
         "parallel": {"tensor": 2, "activation_checkpointing": "selective"},
@@ -45,7 +48,25 @@ def models(tmp_path_factory):
     save_file(weights | {"lm_head.weight": table.roll(1, 0) * 0.9}, folder / "untied" / "model.safetensors")
     config = json.loads((folder / "tied" / "config.json").read_text()) | {"tie_word_embeddings": False}
     (folder / "untied" / "config.json").write_text(json.dumps(config))
+    write_adapter(folder / "tied", folder / "adapter")
     return folder
+
+
+def write_adapter(base, folder):
+    """An adapter of a model for every layer that a recipe names, of random values."""
+    draw = torch.Generator().manual_seed(0)
+    weights = load_file(base / "model.safetensors")
+
+    def noise(*shape):
+        return torch.randn(*shape, generator=draw) * 0.05
+
+    layers = [
+        (name.removesuffix(".weight"), noise(3, each.shape[1]), noise(each.shape[0], 3))
+        for name, each in weights.items()
+        if name.split(".")[-2] in LoraRecipe().targets
+    ]
+    rows = {"model.embed_tokens.weight": noise(16, weights["model.embed_tokens.weight"].shape[1])}
+    save_adapter(folder, layers, rows, base=str(base), alpha=6.0)
 
 
 def values(models, changes):

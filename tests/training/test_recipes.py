@@ -7,7 +7,7 @@ from codecria.common.recipe import load_recipe, shipped_recipes
 from codecria.training.plan import plan, shape_after, shape_of
 from codecria.training.recipe import TrainRecipe
 
-STAGES = ["infill-135m"] + [f"{stage}-{size}" for stage in ("code", "python", "long-context", "instruct") for size in ("7b", "13b", "34b", "70b", "135m")]  # noqa: E501  # fmt: skip
+STAGES = ["infill-135m", "infill-135m-end"] + [f"{stage}-{size}" for stage in ("code", "python", "long-context", "instruct") for size in ("7b", "13b", "34b", "70b", "135m")]  # noqa: E501  # fmt: skip
 
 
 def load(name, *overrides):
@@ -19,7 +19,7 @@ def test_a_shipped_stage_has_a_plan_with_no_weights_and_follows_its_parent(name)
     recipe = load(name)
     shape = shape_after(recipe, shape_of(recipe.model))
     assert recipe.batches.sequence_tokens <= shape.config.max_positions
-    planned = plan(recipe, shape, {"135m": 1, "70b": 256}.get(name.rpartition("-")[2], 64))
+    planned = plan(recipe, shape, 1 if "135m" in name else 256 if "70b" in name else 64)
     assert planned.tokens == recipe.steps * recipe.sequences_per_step * recipe.batches.sequence_tokens
     assert planned.memory_gb < 80
     assert TrainRecipe.model_validate(recipe.model_dump()) == recipe

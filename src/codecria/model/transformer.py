@@ -201,6 +201,7 @@ class Transformer(nn.Module):
         positions_BL: Tensor | None = None,
         documents: list[list[int]] | None = None,
         packed: PackedAttention | None = None,
+        states_frozen: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Summed weighted cross-entropy, and each target's own loss; logits exist for a chunk of tokens at a time.
 
@@ -213,12 +214,14 @@ class Transformer(nn.Module):
             positions_BL: see `forward`.
             documents: see `forward`.
             packed: see `forward`.
+            states_frozen: the gradient ends at the head: blocks and embedding are run without one.
 
         Returns:
             The sum over targets of weight · (-log p), a scalar; and -log p of the targets whose weight is not 0, in
             their order, float32 in nats, without gradient.
         """
-        hidden_BLD = self.forward(ids_BL, positions_BL=positions_BL, documents=documents, packed=packed)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not states_frozen):
+            hidden_BLD = self.forward(ids_BL, positions_BL=positions_BL, documents=documents, packed=packed)
         return self.score(hidden_BLD.flatten(0, 1), targets_BL.flatten(), weights_BL.flatten())
 
     def score(self, hidden_ND: Tensor, targets_N: Tensor, weights_N: Tensor) -> tuple[Tensor, Tensor]:

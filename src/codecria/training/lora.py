@@ -56,31 +56,55 @@ def initial_adapter(name: str, base_shape: Sequence[int], recipe: LoraRecipe, se
 
 
 class RowBlock(nn.Module):
-    """A table whose last rows are a trainable block; the rest is frozen."""
+    """A table whose last rows are a trainable block; the rest is frozen.
 
-    def __init__(self, table: Tensor, rows: int) -> None:
+    Args:
+        table: the whole of it.
+        rows: how many are in the block.
+        only: the one row of the block that has a gradient other than zero; all of them when None.
+    """
+
+    def __init__(self, table: Tensor, rows: int, only: int | None = None) -> None:
         super().__init__()
         self.rows = nn.Parameter(table[len(table) - rows :].detach().clone())
+        self._only = only
 
     def forward(self, table: Tensor) -> Tensor:
         """The whole table, its last rows from the block."""
-        return torch.cat([table[: len(table) - len(self.rows)], self.rows])
+        rows = self.rows
+        if self._only is not None:
+            first, stop = self._only, self._only + 1
+            rows = torch.cat([rows[:first].detach(), rows[first:stop], rows[stop:].detach()])
+        return torch.cat([table[: len(table) - len(rows)], rows])
 
 
-def add_lora(model: Transformer, recipe: LoraRecipe, new_rows: int) -> None:
+def add_lora(model: Transformer, recipe: LoraRecipe, new_rows: int, end_row: int = 0) -> None:
     """Freeze the model, put an adapter on every target layer, and free the last `new_rows` rows of the tables.
 
     `lora_down` is left at zero: `initial_adapter` gives its values.
+
+    Args:
+        model: its linear layers are replaced, its tables parametrised.
+        recipe: rank, targets, and what of it all is trained.
+        new_rows: at the end of each table.
+        end_row: which of them is the end marker's; looked at where it alone is trained.
     """
+    alone = recipe.trains == "end_row"
     model.requires_grad_(False)
     for _, module in list(model.named_modules()):
         for child_name, child in list(module.named_children()):
             if child_name in recipe.targets and isinstance(child, nn.Linear):
                 setattr(module, child_name, LoraLinear(child, recipe.rank, recipe.alpha))
+    if alone:
+        model.requires_grad_(False)
     if new_rows:
         for table in tables(model):
-            parametrize.register_parametrization(table, "weight", RowBlock(table.weight, new_rows), unsafe=True)
+            block = RowBlock(table.weight, new_rows, end_row if alone else None)
+            parametrize.register_parametrization(table, "weight", block, unsafe=True)
             table.parametrizations.weight.original.requires_grad_(False)  # pyright: ignore
+        if alone and model.lm_head is not None:
+            # An embedding of its own is no output: nothing reads the end marker's row there.
+            model.model.embed_tokens.requires_grad_(False)
 
 
 def tables(model: Transformer) -> list[nn.Embedding | nn.Linear]:

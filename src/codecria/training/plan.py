@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from codecria.checkpoint.adapter import AdaptedTensors
 from codecria.checkpoint.catalogue import local_path
 from codecria.checkpoint.open import open_checkpoint
 from codecria.common.errors import CodecriaError
@@ -28,7 +29,14 @@ _MARKED_ROWS = 32_016
 
 @dataclass(frozen=True)
 class Shape:
-    """What a plan must know of a checkpoint: its configuration, its tokenizer's ids, whether it has infill markers."""
+    """What a plan must know of a checkpoint.
+
+    Attributes:
+        config: its configuration.
+        ids: of its tokenizer.
+        marked: whether it has infill markers.
+        new_rows: of an adapter, the rows that its base lacks; after a stage, those that the stage trains.
+    """
 
     config: ModelConfig
     ids: int
@@ -101,7 +109,9 @@ def shape_of(model: str) -> Shape:
     """
     if Path(model).exists() or local_path(model) is not None:
         parent = open_checkpoint(model)
-        return Shape(parent.config, parent.tokenizer.vocab_size, find_sentinels(parent.tokenizer) is not None)
+        own_rows = parent.source.new_rows if isinstance(parent.source, AdaptedTensors) else 0
+        marked = find_sentinels(parent.tokenizer) is not None
+        return Shape(parent.config, parent.tokenizer.vocab_size, marked, own_rows)
     config = PRESETS.get(Path(model).name.lower().removesuffix("-hf"))
     if config is not None:
         return Shape(config, config.vocab_size, config.vocab_size == _MARKED_ROWS)
@@ -124,7 +134,8 @@ def shape_after(recipe: TrainRecipe, parent: Shape) -> Shape:
         max_positions=recipe.max_positions or parent.config.max_positions,
     )
     ids = parent.ids + _ADDED_ROWS if adds else parent.ids
-    return Shape(config, ids, parent.marked or adds, rows - parent.ids if adds else 0)
+    kept = parent.new_rows if recipe.lora is not None and recipe.lora.go_on else 0
+    return Shape(config, ids, parent.marked or adds, rows - parent.ids if adds else kept)
 
 
 def least_gpus(recipe: ParallelRecipe) -> int:

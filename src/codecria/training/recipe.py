@@ -47,12 +47,27 @@ class LoraRecipe(Recipe):
         targets: names of the linear layers that get one.
         go_on: the parent is an adapter of this rank, alpha and these targets, and its values are where training begins;
             what comes out is an adapter of the parent's base. Else an adapter as parent is merged, and a new one begun.
+        trains: `end_row` leaves an adapter that goes on as it is, all but the row of the infill end marker: the model
+            learns anew where a middle ends and nothing else. The row is used as an output alone, so the loss is convex
+            in it (a logistic regression on frozen states) and a step needs no backward pass through the blocks.
     """
 
     rank: Positive = 16
     alpha: Rate = 32.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     go_on: bool = False
+    trains: Literal["all", "end_row"] = "all"
+
+    @model_validator(mode="after")
+    def _something_to_leave(self) -> LoraRecipe:
+        if self.trains == "end_row" and not self.go_on:
+            raise ValueError("trains: end_row leaves the parent's adapter as it is, so it needs go_on: true")
+        return self
+
+    @property
+    def states_frozen(self) -> bool:
+        """Whether nothing below the head is trained, so that no gradient goes through the blocks."""
+        return self.trains == "end_row"
 
 
 class ParallelRecipe(Recipe):
@@ -181,6 +196,12 @@ class TrainRecipe(Recipe):
     def _adapters_are_not_split(self) -> TrainRecipe:
         if self.lora is not None and self.parallel.tensor > 1:
             raise ValueError("adapters are not split by tensor parallelism; use parallel.shard")
+        return self
+
+    @model_validator(mode="after")
+    def _an_end_to_learn(self) -> TrainRecipe:
+        if self.lora is not None and self.lora.trains == "end_row" and not self.batches.infill.rate:
+            raise ValueError("lora.trains: end_row has nothing to learn where batches.infill.rate is 0")
         return self
 
     def shaping(self) -> dict[str, Any]:

@@ -59,6 +59,11 @@ class Start:
         return source if lora is not None and lora.go_on and isinstance(source, AdaptedTensors) else None
 
     @property
+    def end_row(self) -> int:
+        """Which of the new rows is the infill end marker's; 0 where nothing is infilled."""
+        return 0 if self.sentinels is None else self.sentinels.end[0] - (self.config.vocab_size - self.new_rows)
+
+    @property
     def base(self) -> str:
         """What an adapter that the stage writes is an adapter of."""
         return self.recipe.model if self.adapter is None else self.adapter.base_name
@@ -73,7 +78,7 @@ class Start:
         with torch.device("meta"):
             model = Transformer(self.config)
             if self.recipe.lora is not None:
-                add_lora(model, self.recipe.lora, self.new_rows)
+                add_lora(model, self.recipe.lora, self.new_rows, self.end_row)
         return model
 
     def weight(self, name: str) -> Tensor:
@@ -168,6 +173,9 @@ def _require_adapter(parent: Checkpoint, lora: LoraRecipe) -> AdaptedTensors:
             where=parent.path,
             mend="give the adapter's own figures, or leave lora.go_on out to begin a new one",
         )
+    if lora.trains == "end_row" and not source.new_rows:
+        what = "lora.trains is end_row, but the adapter has no rows of its own: its base had infill markers"
+        raise CodecriaError(what, where=parent.path, mend="leave lora.trains out")
     return source
 
 

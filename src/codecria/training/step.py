@@ -170,13 +170,16 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Summed loss of a micro-batch, and the loss of each target whose weight is not 0, in order."""
     dtype = compute_dtype(recipe.precision, world.device)
+    frozen = recipe.lora is not None and recipe.lora.states_frozen
     documents = [micro.documents if recipe.document_attention else micro.rows]
     with torch.autocast(world.device.type, dtype, enabled=dtype != torch.float32):
         if micro.shards is None:
-            return model.loss(micro.ids, micro.targets, micro.weights, documents=documents)
+            return model.loss(micro.ids, micro.targets, micro.weights, documents=documents, states_frozen=frozen)
         positions = micro.shards.positions(documents, world.device)
         packed = micro.shards.attention(documents, world.device)
-        return model.loss(micro.ids, micro.targets, micro.weights, positions_BL=positions, packed=packed)
+        return model.loss(
+            micro.ids, micro.targets, micro.weights, positions_BL=positions, packed=packed, states_frozen=frozen
+        )
 
 
 def take_step(optimiser: torch.optim.Optimizer, faster: FasterRows, rate: float) -> None:
