@@ -12,6 +12,8 @@ from codecria.corpus.build import CorpusRecipe, DecontaminationRecipe, build_cor
 from codecria.corpus.sources.folder import FolderRecipe
 from codecria.model.config import ModelConfig
 from codecria.model.transformer import Transformer
+from codecria.training.recipe import TrainRecipe
+from codecria.training.start import save_start
 
 SOURCE = Path(__file__).parent.parent / "src" / "codecria"
 
@@ -31,6 +33,14 @@ def tiny_config(vocab_size: int) -> ModelConfig:
         max_positions=2048,
         tied_embeddings=True,
     )
+
+
+def write_infilling_checkpoint(folder: Path, plain: Path) -> Path:
+    """A checkpoint of `write_tiny_checkpoint` with infill markers, their rows untrained."""
+    recipe = TrainRecipe(model=str(plain), corpus="", steps=1, sequences_per_step=1, export_precision="fp32")
+    recipe = recipe.model_copy(update={"batches": recipe.batches.model_copy(update={"sequence_tokens": 64})})
+    save_start(recipe, folder)
+    return folder
 
 
 def write_tiny_checkpoint(folder: Path, vocab_size: int = 600) -> Path:

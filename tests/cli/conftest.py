@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from codecria.cli import main as entry
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import write_infilling_checkpoint, write_tiny_checkpoint
 
 
 @pytest.fixture
@@ -36,11 +36,4 @@ def plain_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def infill_model(plain_model, tmp_path_factory):
     """The same with markers, their rows untrained."""
-    from codecria.training.recipe import TrainRecipe
-    from codecria.training.start import save_start
-
-    folder = tmp_path_factory.mktemp("infill") / "model"
-    recipe = TrainRecipe(model=str(plain_model), corpus="", steps=1, sequences_per_step=1, export_precision="fp32")
-    recipe = recipe.model_copy(update={"batches": recipe.batches.model_copy(update={"sequence_tokens": 64})})
-    save_start(recipe, folder)
-    return folder
+    return write_infilling_checkpoint(tmp_path_factory.mktemp("infill") / "model", plain_model)

@@ -13,9 +13,7 @@ import pytest
 import torch
 
 from codecria.generation.code_model import load
-from codecria.training.recipe import TrainRecipe
-from codecria.training.start import save_start
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import write_infilling_checkpoint, write_tiny_checkpoint
 
 PREFIX = "def area(radius):\n    return "
 SUFFIX = "\n\n\nprint(area(2))\n"
@@ -100,11 +98,7 @@ def plain_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model_folder(plain_folder, tmp_path_factory):
     """The same with markers, their rows untrained."""
-    folder = tmp_path_factory.mktemp("infill") / "tiny"
-    recipe = TrainRecipe(model=str(plain_folder), corpus="", steps=1, sequences_per_step=1, export_precision="fp32")
-    recipe = recipe.model_copy(update={"batches": recipe.batches.model_copy(update={"sequence_tokens": 64})})
-    save_start(recipe, folder)
-    return folder
+    return write_infilling_checkpoint(tmp_path_factory.mktemp("infill") / "tiny", plain_folder)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ SPM = (
     "1 32007 32008 13 1678 736 1121 13 32009 822 3349 29918 5464 29918 294 18869 29898 29879 29901 851 29897 1599 851 "
     "29901 13 1678 9995 29871"
 )
-"""llama.cpp issue 3503; its server writes 29871 before the suffix, and its own order for SPM."""
+"""Code Llama's own ids; llama.cpp's server writes 29871 before the suffix, and has an order of its own for SPM."""
 
 
 @pytest.fixture(scope="module")

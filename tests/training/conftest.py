@@ -18,8 +18,7 @@ def tiny(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def recipe_values(tiny):
+def tiny_recipe(tiny):
     """Keys of a recipe that trains the tiny model in a second."""
     return {
         "model": str(tiny / "model"),
@@ -37,3 +36,9 @@ def recipe_values(tiny):
         "checkpoint_every_steps": 4,
         "export_precision": "fp32",
     }
+
+
+@pytest.fixture
+def recipe_values(tiny):
+    """See `tiny_recipe`."""
+    return tiny_recipe(tiny)

@@ -13,6 +13,7 @@ from codecria.training.metrics import read_metrics
 from codecria.training.recipe import TrainRecipe
 from codecria.training.start import begin
 from codecria.training.state import trainable
+from tests.training.conftest import tiny_recipe
 
 
 def test_adapters_begin_at_zero_and_merge_exactly(recipe_values):
@@ -96,22 +97,9 @@ ADAPTER = "adapter_model.safetensors"
 def parent(tiny, tmp_path_factory):
     """A recipe that goes on with the end row of an adapter that was trained for some steps."""
     folder = tmp_path_factory.mktemp("parent")
-    values = {
-        "model": str(tiny / "model"),
-        "corpus": str(tiny / "corpus"),
-        "steps": 12,
-        "sequences_per_step": 2,
-        "batches": {
-            "sequence_tokens": 256,
-            "piece_tokens": 120,
-            "infill": {"rate": 0.9, "level": "context", "units": "line"},
-            "loss": {"context_share": 0.3},
-        },
+    values = tiny_recipe(tiny) | {
         "optimiser": {"peak_rate": 1e-2, "warm_up_steps": 3, "weight_decay": 0.1},
         "lora": {"rank": 4, "alpha": 8},
-        "precision": "fp32",
-        "checkpoint_every_steps": 4,
-        "export_precision": "fp32",
     }
     train(TrainRecipe.model_validate(values), folder / "run")
     on = {"model": str(folder / "run" / "adapter"), "lora": {"rank": 4, "alpha": 8, "go_on": True, "trains": "end_row"}}

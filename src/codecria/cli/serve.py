@@ -74,14 +74,7 @@ def serve(
 
     `CODECRIA_API_KEY=secret codecria serve runs/demo/code/checkpoint --host 0.0.0.0 --port 8080`
     """
-    needed = _NEEDED if upstream is None else (*_NEEDED, "httpx")
-    missing = [name for name in needed if find_spec(name) is None]
-    if missing:
-        what = f"{', '.join(missing)} not installed"
-        raise CodecriaError(what, where="codecria serve", mend="pip install 'codecria[serve,endpoint]'")
-    if upstream is None and (tokenizer or upstream_model):
-        given = "--tokenizer" if tokenizer else "--upstream-model"
-        raise CodecriaError(f"{given} is of use with --upstream alone", where="codecria serve", mend="leave it out")
+    _check(upstream, tokenizer, upstream_model)
     from codecria.serving.bridge import Bridge
     from codecria.serving.guard import is_loopback
     from codecria.serving.logs import log_to_stderr
@@ -109,3 +102,15 @@ def serve(
         from codecria.serving.upstream import Upstream
 
         run(Upstream(upstream, tokenizer or model, settings, upstream_model), settings, typer.echo)
+
+
+def _check(upstream: str | None, tokenizer: str | None, upstream_model: str | None) -> None:
+    """That what is needed is installed, and that no option stands without the one it belongs to."""
+    needed = _NEEDED if upstream is None else (*_NEEDED, "httpx")
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        what = f"{', '.join(missing)} not installed"
+        raise CodecriaError(what, where="codecria serve", mend="pip install 'codecria[serve,endpoint]'")
+    if upstream is None and (tokenizer or upstream_model):
+        given = "--tokenizer" if tokenizer else "--upstream-model"
+        raise CodecriaError(f"{given} is of use with --upstream alone", where="codecria serve", mend="leave it out")

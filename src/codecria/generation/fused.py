@@ -35,7 +35,7 @@ def fuse(model: Transformer) -> Transformer:
     modules of a fused block are not called.
     """
     with torch.inference_mode(False), torch.no_grad():
-        blocks = {id(block): fused_block(block) for block in model.model.layers if is_plain_block(block)}
+        blocks = {id(block): _fused(block) for block in model.model.layers if _is_plain(block)}
 
     def run_block(block: Block, x_BLD: Tensor, plan: AttentionPlan) -> Tensor:
         return blocks.get(id(block), block)(x_BLD, plan)
@@ -50,7 +50,7 @@ def fused_blocks(model: Transformer) -> list[FusedBlock] | None:
     blocks: list[FusedBlock] = []
     with torch.inference_mode(False), torch.no_grad():
         for block in model.model.layers:
-            own = getattr(block, "fused", None) or (fused_block(block) if is_plain_block(block) else None)
+            own = getattr(block, "fused", None) or (_fused(block) if _is_plain(block) else None)
             if own is None:
                 return None
             blocks.append(own)
@@ -100,7 +100,7 @@ class FusedBlock:
         return down(inner_NE, gated=True, added_NO=x_ND).view(rows, tokens, width)
 
 
-def fused_block(block: Block) -> FusedBlock:
+def _fused(block: Block) -> FusedBlock:
     """The block on four products; its projections become views of common matrices, unless they are already."""
     attention, feed_forward = block.self_attn, block.mlp
     return FusedBlock(
@@ -113,7 +113,7 @@ def fused_block(block: Block) -> FusedBlock:
     )
 
 
-def is_plain_block(block: nn.Module) -> TypeGuard[Block]:
+def _is_plain(block: nn.Module) -> TypeGuard[Block]:
     """Whether a block is the model's own, with every projection a matrix product and nothing else."""
     if type(block) is not Block:
         return False

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from codecria.serving.settings import Settings
     from codecria.tokenizer.tokenizer import Tokenizer
 
-_NEW_SHARE = 0.1
-_LONGEST_RETRY_S = 60
-
 
 class Bridge(Jobs):
     """A `requests.Backend` over a model in this process.
@@ -38,7 +35,6 @@ class Bridge(Jobs):
         self._name = str(name).rstrip("/").rpartition("/")[2]
         self._load = load
         self._model: CodeModel | None = None
-        self._info: ModelInfo | None = None
 
     async def start(self) -> None:
         """Begin to load the model, and wait until that is done.
@@ -61,18 +57,6 @@ class Bridge(Jobs):
         self._thread.start()
         self._model = await loaded
         self._info = _info(self._model, self._name)
-
-    @property
-    def ready(self) -> bool:
-        """Whether texts are written."""
-        return self._info is not None and not self._stopping
-
-    @property
-    def info(self) -> ModelInfo:
-        """What is told of the model."""
-        if self._info is None:
-            raise Unavailable("Loading model", retry_s=1)
-        return self._info
 
     @property
     def tokenizer(self) -> Tokenizer:

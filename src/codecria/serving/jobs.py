@@ -127,6 +127,7 @@ class Jobs(ABC):
         self._jobs: dict[TextRequest, Job] = {}
         self._texts = 0
         self._stopping = False
+        self._info: ModelInfo | None = None  # once there is a model
         self._mean_s = 1.0
         self._counts: Counter[str] = Counter()
 
@@ -147,14 +148,16 @@ class Jobs(ABC):
         """End what writes."""
 
     @property
-    @abstractmethod
     def ready(self) -> bool:
         """Whether texts are written."""
+        return self._info is not None and not self._stopping
 
     @property
-    @abstractmethod
     def info(self) -> ModelInfo:
         """What is told of the model."""
+        if self._info is None:
+            raise Unavailable("Loading model", retry_s=1)
+        return self._info
 
     @property
     @abstractmethod

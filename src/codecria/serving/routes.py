@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codecria.serving.problems import BadRequest
 
@@ -23,6 +23,10 @@ BodyType = TypeVar("BodyType", bound="Body")
 JSON = "application/json"
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
+
+
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
+Count = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
 
 class Body(BaseModel):

@@ -65,7 +65,6 @@ class Upstream(Jobs):
         self._tokenizer_name = tokenizer
         self._model = model
         self._preparer: Preparer | None = None
-        self._info: ModelInfo | None = None
         self._tasks: dict[Job, asyncio.Task[None]] = {}
         self._limits: dict[Job, asyncio.Timeout] = {}
         # A preparer remembers what it encoded last, and is one thread's.
@@ -122,18 +121,6 @@ class Upstream(Jobs):
             names = ", ".join(str(each.get("id")) for each in listed) or "nothing"
             raise CodecriaError(f"the engine lists: {names}", where=where, mend="name one with --upstream-model")
         return fitting[0]
-
-    @property
-    def ready(self) -> bool:
-        """Whether texts are written."""
-        return self._info is not None and not self._stopping
-
-    @property
-    def info(self) -> ModelInfo:
-        """What is told of the model."""
-        if self._info is None:
-            raise Unavailable("Loading model", retry_s=1)
-        return self._info
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -96,7 +96,7 @@ class Pass(ctypes.Structure):
     """Some tokens to take through the model."""
 
     _fields_ = [
-        *((name, _INTEGER) for name in ("tokens", "runs", "views", "threads")),
+        *((name, _INTEGER) for name in ("tokens", "runs", "threads")),
         ("news", ctypes.POINTER(New)),
         ("run", ctypes.POINTER(Run)),
         ("view", ctypes.POINTER(View)),

@@ -28,7 +28,7 @@ typedef struct {
 } New;
 
 typedef struct {
-    int tokens, runs, views, threads;
+    int tokens, runs, threads;
     const New *news;
     const Run *run;
     const View *view;

@@ -83,7 +83,7 @@ class NativeStep:
         self._library.run(
             self._handle,
             Pass(
-                *(len(news), len(runs.runs), len(views), torch.get_num_threads()),
+                *(len(news), len(runs.runs), torch.get_num_threads()),
                 (New * len(news))(*news),
                 (Run * len(runs.runs))(*runs.runs),
                 (View * len(views))(*views),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, Field
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.problems import BadRequest, Unsupported
-from codecria.serving.routes import Body
+from codecria.serving.routes import Body, Count, Number
 
 if TYPE_CHECKING:
     from codecria.tokenizer.tokenizer import Tokenizer
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 _RANDOM_SEEDS = (-1, 2**32 - 1)
 _SAMPLERS = {"k": "top_k", "p": "top_p", "m": "min_p", "t": "temperature", "i": "infill", "e": "penalties"}
 """Letters that name samplers in a string."""
-
-Number = Annotated[float, Field(ge=-1e6, le=1e6)]
-Count = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
 
 class SamplingBody(Body):

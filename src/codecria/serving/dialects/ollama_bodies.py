@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import AliasChoices, Field
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.problems import BadRequest
-from codecria.serving.routes import Body
+from codecria.serving.routes import Body, Count, Number
 
 _LEAST_TOP_P = 1e-6
 _ACTION = re.compile(r"{{-?\s*(.*?)\s*-?}}", re.DOTALL)
 _LEFT_TRIMMED = re.compile(r"\s*{{-")
 _RIGHT_TRIMMED = re.compile(r"-}}\s*")
 _FIELDS = {".Prompt": "prompt", ".System": "system", ".Suffix": "suffix", ".Response": ""}
-
-Number = Annotated[float, Field(ge=-1e6, le=1e6)]
-Count = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
 
 class OllamaOptions(Body):
