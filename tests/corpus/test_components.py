@@ -85,18 +85,18 @@ def test_bands_joined_apart_are_bands_joined_together():
 def test_a_chain_of_100_000_documents_takes_no_time(seed):
     places = np.arange(100_000) if seed is None else np.random.default_rng(seed).permutation(100_000)
     components = Components(100_000)
-    began = time.perf_counter()
+    began = time.process_time()
     components.link(places[:-1], places[1:])
     assert (components.labels() == 0).all()
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 10
 
 
 def test_a_bucket_of_a_million_documents_takes_no_time():
-    began = time.perf_counter()
+    began = time.process_time()
     components = Components(1_000_000)
     components.link(*bucket_pairs(np.full(1_000_000, 7, dtype=np.uint64)))
     assert (components.labels() == 0).all()
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 10
 
 
 @settings(max_examples=100, deadline=None)

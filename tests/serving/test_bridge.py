@@ -135,21 +135,23 @@ def test_a_text_that_has_begun_ends_in_time_with_what_it_has(model_folder):
         assert 0 < outcome.written_tokens < 1500
         await idle(bridge)
 
-    with_bridge(model_folder, work, text_s=1.0)
+    with_bridge(model_folder, work, text_s=0.25)
 
 
 def test_a_text_that_has_not_begun_in_time_fails(model_folder):
+    """16 are written together, so the last never begins, and the first does where the time is long enough."""
+
     async def work(bridge):
         async with contextlib.AsyncExitStack() as stack:
             tickets = [await stack.enter_async_context(bridge.submit(seeded(LONG, seed))) for seed in range(17)]
             found = await asyncio.gather(*(ticket.finished() for ticket in tickets), return_exceptions=True)
-        # 16 are written together, so the last never begins.
-        assert isinstance(found[0], Outcome) and isinstance(found[16], Unavailable)
-        assert {type(each) for each in found} == {Outcome, Unavailable}
         await idle(bridge)
+        assert isinstance(found[16], Unavailable)
+        assert {type(each) for each in found} <= {Outcome, Unavailable}
+        return isinstance(found[0], Outcome)
 
-    # Long enough for the first to begin on a busy machine, and less than the 4 seconds that 16 of them take.
-    with_bridge(model_folder, work, text_s=2.5)
+    # From a time in which a quick machine does not end 1,500 tokens to one in which a busy one begins them.
+    assert any(with_bridge(model_folder, work, text_s=text_s) for text_s in (0.5, 1, 2, 4))
 
 
 def test_what_makes_no_sense_is_the_callers_and_the_rest_goes_on(model_folder):
@@ -213,9 +215,10 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
 
 
 def test_time_to_write_ends_at_a_line_end_alone(model_folder, code_model):
-    # The tiny model writes line ends behind this prompt, greedily.
-    request = dataclasses.replace(LONG, predict_ms=50.0)
-    assert "\n" in code_model.complete("import os\n", heal=False, max_tokens=3).text
+    tokenizer = code_model.tokenizer
+    lines = [id for id in range(tokenizer.vocab_size) if b"\n" in tokenizer.token_bytes(id)]
+    wanted = SamplingOptions(max_tokens=1500, logit_bias={lines[0]: 1000.0})
+    request = TextRequest(LONG.task, wanted, predict_ms=50.0)
 
     async def work(bridge):
         async with bridge.submit(request) as ticket:
@@ -227,6 +230,4 @@ def test_time_to_write_ends_at_a_line_end_alone(model_folder, code_model):
         async with bridge.submit(TextRequest(LONG.task, biased, predict_ms=0.001)) as ticket:
             assert (await ticket.finished()).written_tokens == 60
 
-    tokenizer = code_model.tokenizer
-    lines = [id for id in range(tokenizer.vocab_size) if b"\n" in tokenizer.token_bytes(id)]
     with_bridge(model_folder, work)

@@ -36,11 +36,11 @@ MESSAGES: list[dict[str, Any]] = [{"role": "user", "content": "Hi"}]
     ],
 )
 def test_broken_and_hostile_templates_are_one_line(template: str, message: str) -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(CodecriaError, match=re.escape(message)) as caught:
         render(template, {"messages": MESSAGES})
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - started < 5.0
+    assert time.thread_time() - started < 5.0
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,8 @@ class _ManPage:
         elif name in ("El", "Ed") and self._lists:
             self._end_literal()
             self._lists.pop()
-            self._indent, self._tight = self._margins.pop(), False
+            # A stray .RE may have taken this list's margin.
+            self._indent, self._tight = self._margins.pop() if len(self._margins) > 1 else 0, False
         elif name == "It" and self._lists:
             kind = self._lists[-1]
             self._break(tight=kind == "-column")
