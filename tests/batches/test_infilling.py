@@ -63,6 +63,18 @@ def test_every_middle_has_its_end_and_full_weight(markers):
         assert sorted(text) == sorted(TEXT)
 
 
+def test_a_token_across_the_border_may_carry_less(markers):
+    loss = LossRecipe(context_share=0.0, end_weight=4.0, straddling_weight=0.0)
+    across = 0
+    for key in range(100):
+        rendered = render(markers, key, infill={"rate": 1.0, "psm_share": 0.0, "units": "line"}, loss=loss)
+        middle = rendered.weights[rendered.middle_start :]
+        assert middle[-1] == 4
+        assert (middle[1:-1] == 1).all() and (middle[:-1][:1] <= 1).all()
+        across += middle[0] == 0
+    assert 0 < across < 100
+
+
 def test_context_weight_is_a_share_of_the_tokens_and_markers_carry_none(markers):
     _, sentinels = markers
     shares = []

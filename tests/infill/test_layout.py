@@ -99,6 +99,8 @@ def test_spm_middle_begins_where_the_joined_encoding_leaves_the_prefix():
     assert example.ids[:3] == [7, 8, 9]
     assert example.ids[3:-1] == encoder.encode("abcdef")
     assert example.middle_start == 4  # "cd" straddles the boundary, so it counts as middle
+    assert example.straddles
+    assert not infill_example(encoder, CODE_LLAMA, Split("ab", "def", ""), "spm").straddles
 
 
 CODE = ["def f(x):", "return", " x", "    ", "\n", "self.", "print('it's')", "  ", "naïve ", "12", "▁", "\r\n"]
@@ -114,6 +116,10 @@ def test_spm_s_middle_begins_as_encoding_the_prefix_whole_says(vocabularies, pre
         joined = encoder.encode(prefix + middle)
         assert example.ids == [*head, *joined, 10]
         assert example.middle_start == len(head) + common_length(encoder.encode(prefix), joined)
+        # Llama's "▁" as text is a space, so the middle's size is what its own tokens spell.
+        spelled, own = example.ids[example.middle_start : -1], encoder.encode_infilling(middle)
+        longer = len(b"".join(map(encoder.token_bytes, spelled))) > len(b"".join(map(encoder.token_bytes, own)))
+        assert example.straddles == (prefix != "" and longer)
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,8 @@ def render_piece(
                 if marker is not None:
                     weights[example.ids.index(marker)] = 0.0
             weights[example.middle_start :] = 1.0
+            if example.straddles:
+                weights[example.middle_start] = recipe.loss.straddling_weight
             weights[-1] = recipe.loss.end_weight
             weights[0] = 0.0
             return Rendered(example.ids, weights, example.middle_start, order)

@@ -79,10 +79,14 @@ class LossRecipe(Recipe):
             the head costs a third of a step. 1 is the paper's (and Bavarian's) loss on every token.
         end_weight: loss weight of a middle's end marker; its other tokens have 1 (the paper: all alike). There is one
             end among some fifteen tokens of a line, and stopping is what a short run must learn first.
+        straddling_weight: loss weight of the token that holds the prefix's last characters and the middle's first, in
+            SPM (the paper: 1). At the cursor it is healed, never predicted; as a target it often is a line end with the
+            next line's indentation, at a place where the line before is finished, and teaches that nothing ends there.
     """
 
     context_share: Share = 1.0
     end_weight: Annotated[float, Field(gt=0)] = 1.0
+    straddling_weight: Annotated[float, Field(ge=0)] = 1.0
 
 
 class MixtureChange(Recipe):

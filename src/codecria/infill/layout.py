@@ -98,11 +98,12 @@ class Example(NamedTuple):
     """A training sequence of one infilled document.
 
     `ids[middle_start:]` are the middle and the end marker. In SPM the first of them may also hold the prefix's last
-    characters, because prefix and middle are encoded as one string.
+    characters, because prefix and middle are encoded as one string: it `straddles` the border.
     """
 
     ids: list[int]
     middle_start: int
+    straddles: bool = False
 
 
 def infill_prompt(encoder: Encoder, sentinels: Sentinels, prefix: str, suffix: str, order: Order) -> list[int]:
@@ -136,11 +137,12 @@ def infill_example(encoder: Encoder, sentinels: Sentinels, split: Split, order: 
     head = infill_prompt(encoder, sentinels, "", suffix, order)
     text = prefix + middle
     joined = encoder.encode(text)
-    return Example([*head, *joined, sentinels.end[0]], len(head) + _shared_length(encoder, text, len(prefix), joined))
+    shared, straddles = _shared_length(encoder, text, len(prefix), joined)
+    return Example([*head, *joined, sentinels.end[0]], len(head) + shared, straddles)
 
 
-def _shared_length(encoder: Encoder, text: str, stop: int, joined: Sequence[int]) -> int:
-    """How many leading ids `encode(text[:stop])` shares with `joined`, the ids of the text.
+def _shared_length(encoder: Encoder, text: str, stop: int, joined: Sequence[int]) -> tuple[int, bool]:
+    """How many leading ids `encode(text[:stop])` shares with `joined`, the ids of the text; and whether it has more.
 
     Tokens before the last border are the same in both, so only what stands behind it is encoded once more. Should no
     token begin at the border, in a vocabulary unlike those known, everything is.
@@ -154,8 +156,12 @@ def _shared_length(encoder: Encoder, text: str, stop: int, joined: Sequence[int]
             spelled.append(encoder.token_bytes(joined[first]))
             size += len(spelled[-1])
         if b"".join(reversed(spelled)) == rest:
-            return first + common_length(encoder.encode_infilling(text[before.end() : stop]), joined[first:])
-    return common_length(encoder.encode(text[:stop]), joined)
+            alone = encoder.encode_infilling(text[before.end() : stop])
+            shared = common_length(alone, joined[first:])
+            return first + shared, shared < len(alone)
+    alone = encoder.encode(text[:stop])
+    shared = common_length(alone, joined)
+    return shared, shared < len(alone)
 
 
 def continues_prefix(sentinels: Sentinels, order: Order) -> bool:
