@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="1,024 tokens before and after the cursor, 300 keys")
     parser.add_argument("--keys", type=int, help="another number of keys")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dtype", default="bf16", help="ours: fp32, bf16 or what codecria.load knows")
+    parser.add_argument("--dtype", default="int8", help="ours, as codecria.load knows it; int8 is the peer's Q8_0")
     parser.add_argument("--gguf", choices=["f16", "q8_0"], default="q8_0", help="the peer's weights")
     parser.add_argument("--model", default="codecria-135m-infill")
     parser.add_argument("--source", type=Path, default=Path(argparse.__file__))

@@ -25,6 +25,7 @@ typedef struct {
 
 typedef struct {
     float *numbers;
+    bf16 *halves;             // the numbers in bfloat16
     int8_t *codes, *sizes;    // and the codes without their signs
     float *scales, *sums;  // of a group's codes, and of its rounded numbers
     float *ranks;
@@ -43,6 +44,11 @@ static void normalise(float *numbers, int width, int kind, const void *weight, f
 // Round a token's numbers, and take its ranks, as the matrix needs them.
 static void prepare(Token *token, const Matrix *matrix) {
     const float *numbers = token->numbers;
+#ifdef __AVX512BF16__
+    for (int i = 0; matrix->kind == BFLOAT16 && i < matrix->inputs; i += 16) {
+        _mm256_storeu_si256((void *)(token->halves + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(numbers + i)));
+    }
+#endif
     for (int g = 0; matrix->kind >= INT8 && g < matrix->inputs / GROUP; g++) {
         const float *group = numbers + g * GROUP;
         __m256 part[4], most = _mm256_setzero_ps(), broken = most;
@@ -252,6 +258,65 @@ INLINE void rows_floats(int kind, const Token *tokens, int count, const Matrix *
     }
 }
 
+#ifdef __AVX512BF16__
+
+INLINE __m256 fold(__m512 x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); }
+
+INLINE __m512bh halves32(__mmask32 some, const bf16 *numbers) {
+    return (__m512bh)_mm512_maskz_loadu_epi16(some, numbers);
+}
+
+// Four rows with up to four tokens: one instruction adds 32 products. A sum is taken in the same order however many
+// tokens there are.
+INLINE void rows_halves(const Token *tokens, int count, const bf16 *weights, int inputs, float (*out)[16], int row) {
+    __m512 sums[4][4];
+    for (int t = 0; t < count; t++) for (int r = 0; r < 4; r++) sums[t][r] = _mm512_setzero_ps();
+    for (int i = 0; i < inputs; i += 32) {
+        __mmask32 some = inputs - i < 32 ? (1u << (inputs - i)) - 1 : 0xffffffffu;
+        __m512bh w[4];
+        for (int r = 0; r < 4; r++) w[r] = halves32(some, weights + (long)r * inputs + i);
+        for (int t = 0; t < count; t++) {
+            __m512bh x = halves32(some, tokens[t].halves + i);
+            for (int r = 0; r < 4; r++) sums[t][r] = _mm512_dpbf16_ps(sums[t][r], w[r], x);
+        }
+    }
+    for (int t = 0; t < count; t += 2) {
+        __m256 x[8];
+        for (int r = 0; r < 4; r++) {
+            x[r] = fold(sums[t][r]);
+            x[4 + r] = t + 1 < count ? fold(sums[t + 1][r]) : _mm256_setzero_ps();
+        }
+        __m256 both = sums8(x);
+        _mm_storeu_ps(out[t] + row, _mm256_castps256_ps128(both));
+        if (t + 1 < count) _mm_storeu_ps(out[t + 1] + row, _mm256_extractf128_ps(both, 1));
+    }
+}
+
+INLINE void rows_bfloat16(const Token *tokens, int count, const Matrix *matrix, int block, float (*out)[16]) {
+    const bf16 *weights = (const bf16 *)matrix->weights + (long)block * 16 * matrix->inputs;
+    for (int from = 0; from < count; from += 4) {
+        for (int row = 0; row < 16; row += 4) {
+            const bf16 *four = weights + (long)row * matrix->inputs;
+#define CALL(some) rows_halves(tokens + from, some, four, matrix->inputs, out + from, row)
+            switch (count - from) {
+            case 1: CALL(1); break;
+            case 2: CALL(2); break;
+            case 3: CALL(3); break;
+            default: CALL(4);
+            }
+#undef CALL
+        }
+    }
+}
+
+#else
+
+INLINE void rows_bfloat16(const Token *tokens, int count, const Matrix *matrix, int block, float (*out)[16]) {
+    rows_floats(BFLOAT16, tokens, count, matrix, block, out);
+}
+
+#endif
+
 // These counts have code of their own, so that the sums stay in registers.
 #define COUNTS(call) \
     switch (count) { \
@@ -283,7 +348,7 @@ static void rows16(const Matrix *matrix, int block, const Token *tokens, int n, 
             COUNTS(CALL)
 #undef CALL
         } else if (matrix->kind == BFLOAT16) {
-            rows_floats(BFLOAT16, some, count, matrix, block, place);
+            rows_bfloat16(some, count, matrix, block, place);
         } else {
             rows_floats(FLOAT32, some, count, matrix, block, place);
         }

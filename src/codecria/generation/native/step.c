@@ -72,11 +72,12 @@ typedef struct {
 static int largest(int a, int b) { return a > b ? a : b; }
 
 static Token *cut_tokens(Arena *arena, int tokens, const Model *m, int ranks) {
-    int most = largest(largest(m->width, m->inner), m->heads * m->head_width);
+    int most = (largest(largest(m->width, m->inner), m->heads * m->head_width) + 15) / 16 * 16;
     Token *made = cut(arena, tokens * sizeof(Token));
     for (int t = 0; t < tokens; t++) {
         Token token;
         token.numbers = cut(arena, most * sizeof(float));
+        token.halves = cut(arena, most * sizeof(bf16));
         token.codes = cut(arena, most);
         token.sizes = cut(arena, most);
         token.scales = cut(arena, most / GROUP * sizeof(float) + 4);
