@@ -103,6 +103,24 @@ def test_bfloat16(built):
     play(Twins(built, random_model(dtype=torch.bfloat16), tolerance=0.06))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("length", [250, 511, 700, 1100])
+def test_tokens_have_the_same_bits_one_at_a_time_and_together(built, dtype, length):
+    """What drafts rest on: a guess that holds changes no later draw."""
+    twins = Twins(built, random_model(dtype=dtype))
+    ids, more = random_ids(length, seed=1), random_ids(12, seed=2)
+    alone, together = (cache.open(ids) for cache in twins.caches)
+    with torch.inference_mode():
+        for cache, place in zip(twins.caches, (alone, together), strict=True):
+            while place.length < length:
+                some = ids[place.length : place.length + 30]
+                cache.reserve(place, len(some))
+                twins.step.run(cache, [place], [some], 0)
+            cache.reserve(place, len(more))
+        one_by_one = torch.cat([twins.step.run(twins.caches[0], [alone], [[id]], 1) for id in more])
+        assert torch.equal(one_by_one, twins.step.run(twins.caches[1], [together], [more], len(more)))
+
+
 def test_keys_and_values_of_eight_bits(built):
     play(Twins(built, random_model(), stored="int8", tolerance=0.06))
 

@@ -88,7 +88,10 @@ static Token *cut_tokens(Arena *arena, int tokens, const Model *m, int ranks) {
     return made;
 }
 
-// Pieces of at least 256 slots, so many that the threads have about four each of every head.
+// Pieces of 256 slots, of more only where a thread would have more than eight of a head. They begin at the same slots
+// whatever else is in the pass, so a token's sums are taken in the same order alone and behind guesses.
+static int most_pieces(const Pass *pass) { return 8 * pass->threads; }
+
 static int cut_pieces(const Pass *pass, const Model *m, Piece *pieces, long *partials) {
     int count = 0;
     long at = 0;
@@ -97,13 +100,10 @@ static int cut_pieces(const Pass *pass, const Model *m, Piece *pieces, long *par
         if (!run->seen) continue;
         int stop = 0;
         for (int v = 0; v < run->seen; v++) stop = largest(stop, pass->view[run->first_view + v].stop);
-        int slots = stop - run->start, wanted = 4 * pass->threads, parts = slots / 256;
-        parts = parts < 1 ? 1 : parts > wanted ? wanted : parts;
-        for (int p = 0; p < parts; p++) {
-            if (pieces) {
-                int from = run->start + (int)((long)slots * p / parts), to = run->start + (int)((long)slots * (p + 1) / parts);
-                pieces[count] = (Piece){r, from, to, at};
-            }
+        int size = 256;
+        while (stop - run->start > (long)most_pieces(pass) * size) size *= 2;
+        for (int from = run->start; from < stop; from += size) {
+            if (pieces) pieces[count] = (Piece){r, from, stop - from < size ? stop : from + size, at};
             at += (long)m->heads * run->seen * (m->head_width + 2);
             count++;
         }
@@ -134,7 +134,7 @@ static void plan(Work *work, Arena *arena, const Pass *pass, const Model *m, Tok
     for (int p = 0, r = 0; r < pass->runs; r++) {
         int parts = 0;
         if (arena->next) while (p < work->piece_count && work->pieces[p].run == r) p++, parts++;
-        else if (pass->run[r].seen) parts = 4 * pass->threads;
+        else if (pass->run[r].seen) parts = most_pieces(pass);
         results += (long)parts * pass->run[r].seen;
     }
     work->results = cut(arena, results * m->heads * sizeof(float *));
