@@ -51,7 +51,7 @@ def explain_task(name: str, folder: Path | None) -> None:
         console.print(f"needs {'; '.join(needs)}", highlight=False)
     data = Data(folder)
     for file in task.data:
-        console.print(f"data: {file.title} ({file.licence}), {_state(data, file)}", highlight=False, markup=False)
+        console.print(f"data: {file.title} ({file.licence}), {_state(data, file)}", soft_wrap=True, markup=False)
     protocols = task.recipe.protocols
     table = Table("", *[each.name for each in protocols], pad_edge=False, header_style="bold")
     told = [each.told() for each in protocols]

@@ -126,7 +126,7 @@ def _from_hub(file: DataFile) -> Path:
     try:
         import huggingface_hub
 
-        fetched = huggingface_hub.hf_hub_download(file.hub[0], file.hub[1], repo_type="dataset")
+        fetched = huggingface_hub.hf_hub_download(*file.hub, repo_type="dataset", etag_timeout=5)
     except Exception as error:  # not installed, no network, or the transport's many errors
         raise missing from error
     with Path(fetched).open("rb") as source, atomic_file(_cached(file)) as target:
