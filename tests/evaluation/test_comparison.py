@@ -7,7 +7,7 @@ from codecria.evaluation.samples import Sample
 
 
 def rows(method: str, values: dict[str, float], measure: str = "exact_match") -> list[Sample]:
-    return [Sample("single_line/corpus", method, id, measures={measure: value}) for id, value in values.items()]
+    return [Sample("single_line_corpus", method, id, measures={measure: value}) for id, value in values.items()]
 
 
 def test_columns_are_runs_by_methods_and_changes_are_paired_with_the_first() -> None:
@@ -18,7 +18,7 @@ def test_columns_are_runs_by_methods_and_changes_are_paired_with_the_first() -> 
         + rows("psm", {f"{n}": float(n % 4 != 1) for n in range(100)}),
     )
     (table,) = compare([before, after], 0)
-    assert table.task == "single_line/corpus"
+    assert table.task == "single_line_corpus"
     assert table.items == 100
     assert table.columns == [
         Column("before", "left_to_right"),
@@ -63,7 +63,7 @@ def test_only_items_of_both_sides_are_paired() -> None:
     assert cell.change is not None and (cell.change.value, cell.change.items) == (1.0, 1)
 
 
-NONE = Run("none", [Sample("single_line/corpus", "psm", "a", not_run={"exact_match": "no infill markers"})])
+NONE = Run("none", [Sample("single_line_corpus", "psm", "a", not_run={"exact_match": "no infill markers"})])
 
 
 def test_a_column_without_any_figure_stands_beside_the_table() -> None:

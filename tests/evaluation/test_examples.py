@@ -8,7 +8,7 @@ from codecria.evaluation.samples import Sample
 
 def row(number: int, similarity: float, method: str = "psm") -> Sample:
     return Sample(
-        "single_line/corpus",
+        "single_line_corpus",
         method,
         f"0123abcd/L{number}",
         outputs=[f"output {number}"],
@@ -52,5 +52,5 @@ def test_an_example_says_what_it_is() -> None:
 
 
 def test_rows_that_were_not_run_are_no_examples() -> None:
-    none = Sample("single_line/corpus", "psm", "all", not_run={"exact_match": "none"})
+    none = Sample("single_line_corpus", "psm", "all", not_run={"exact_match": "none"})
     assert choose_examples([none], "psm", 0) == []

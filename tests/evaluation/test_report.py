@@ -48,12 +48,12 @@ class Page(HTMLParser):
 def full() -> Report:
     before = Run(
         "Foundation",
-        [Sample("single_line/corpus", "left_to_right", f"{n}", measures={"exact_match": 0.0}) for n in range(20)]
-        + [Sample("single_line/corpus", "spm", "0", not_run={"exact_match": "no markers"})],
+        [Sample("single_line_corpus", "left_to_right", f"{n}", measures={"exact_match": 0.0}) for n in range(20)]
+        + [Sample("single_line_corpus", "spm", "0", not_run={"exact_match": "no markers"})],
     )
     after = Run(
         "Code " + ATTACK,
-        [Sample("single_line/corpus", "psm", f"{n}", measures={"exact_match": float(n % 2)}) for n in range(20)]
+        [Sample("single_line_corpus", "psm", f"{n}", measures={"exact_match": float(n % 2)}) for n in range(20)]
         + [Sample("human_eval", "greedy", "HumanEval/0", not_run={"pass@1": "no sandbox: " + ATTACK})],
     )
     return Report(

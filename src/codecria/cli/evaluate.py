@@ -3,72 +3,98 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from codecria.cli.options import DEFAULT_MODEL, ModelOption
+from codecria.cli.options import DEFAULT_MODEL, EndpointOption, ModelOption, SetOption, TokenizerOption
 
-TASKS = ("perplexity", "single_line_corpus", "single_line_human_eval", "human_eval")
+if TYPE_CHECKING:
+    pass
 
 
 def evaluate(
     model: ModelOption = DEFAULT_MODEL,
-    tasks: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(TASKS)}.")] = "single_line_human_eval",
+    tasks: Annotated[str, typer.Option(help="Comma-separated names; `--explain all` lists them.")] = "human_eval",
     out: Annotated[Path, typer.Option("--out", "-o", help="The results' folder.")] = Path("runs/evaluation"),
+    protocol: Annotated[str | None, typer.Option(help="Of each task: `paper`, `harness`, …; see --explain.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="A corpus, for the tasks on held-out files.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar="CODECRIA_DATA", help="A folder of published data, looked at first.")
+    ] = None,
+    allow_data: Annotated[
+        list[str] | None,
+        typer.Option(help="Take this file (`mbpp/mbpp.jsonl`) whatever its content. Repeatable."),
+    ] = None,
     items: Annotated[int | None, typer.Option(min=1, help="Items of each task; all by default.")] = None,
+    endpoint: EndpointOption = None,
+    tokenizer: TokenizerOption = None,
     execute: Annotated[
         bool, typer.Option("--execute/--no-execute", help="Run generated programs in the sandbox.")
     ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Programs run at a time.")] = 1,
     seed: Annotated[int, typer.Option(help="Of every draw: which items, which samples.")] = 0,
+    recipe: Annotated[str | None, typer.Option(help="A recipe's file instead of the options above.")] = None,
+    overrides: SetOption = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Show a task's data and protocols, and stop; `all` lists tasks.")
+    ] = None,
 ) -> None:
     """Measure a model; a killed evaluation goes on where it was. Generated code runs only in the sandbox.
 
-    **Example**
+    **Examples**
 
     `codecria evaluate --model runs/demo/code/checkpoint --tasks human_eval,single_line_human_eval --items 50`
+
+    `codecria evaluate --tasks human_eval --set tasks.human_eval.samples=20 --set tasks.human_eval.temperature=0.8`
+
+    `codecria evaluate --endpoint http://cluster:8000/v1 --model codellama/CodeLlama-7b-hf --tokenizer CodeLlama-7b`
     """
-    import difflib
+    if explain is not None:
+        from codecria.cli.evaluate_tables import explain_task, list_tasks
 
-    from codecria.common.errors import CodecriaError
-
-    chosen = [task.strip() for task in tasks.split(",") if task.strip()]
-    for task in chosen:
-        if task not in TASKS:
-            near = difflib.get_close_matches(task, TASKS, n=1)
-            mend = f"did you mean '{near[0]}'?" if near else f"tasks are {', '.join(TASKS)}"
-            raise CodecriaError(f"no task is named '{task}'", where="--tasks", mend=mend)
-    if corpus is None and {"perplexity", "single_line_corpus"} & set(chosen):
-        raise CodecriaError("held-out files are needed", where="--corpus", mend="build one: codecria corpus build")
-    from rich.console import Console
-    from rich.table import Table
-
-    from codecria.evaluation.measures import find_measure
-    from codecria.evaluation.run import EvaluateRecipe
+        list_tasks() if explain == "all" else explain_task(explain, data)
+        return
+    from codecria.cli.evaluate_tables import print_results
+    from codecria.common.recipe import build_recipe, load_recipe
+    from codecria.evaluation.recipe import EvaluateRecipe
     from codecria.evaluation.run import evaluate as run
 
-    limits = {"human_eval": "problems", "perplexity": None}
-    settings = {
-        task: {} if items is None or (key := limits.get(task, "items")) is None else {key: items} for task in chosen
-    }
-    recipe = EvaluateRecipe.model_validate(
-        {
+    if recipe is not None:
+        checked = load_recipe(EvaluateRecipe, recipe, overrides)
+    else:
+        values: dict[str, Any] = {
             "checkpoint": model,
+            "tasks": _settings(tasks, items, protocol, corpus),
             "corpus": None if corpus is None else str(corpus),
-            "tasks": settings,
-            "seed": seed,
+            "data": None if data is None else str(data),
+            "allow_data": allow_data or [],
+            "endpoint": endpoint,
+            "tokenizer": tokenizer,
             "execute": execute,
+            "workers": workers,
+            "seed": seed,
         }
-    )
-    results = run(recipe, out)
-    table = Table("task", "method", "measure", "value", "95 %", "items", box=None, pad_edge=False, header_style="bold")
-    for row in results["results"]:
-        for name, estimate in row["measures"].items():
-            measure = find_measure(name)
-            interval = f"{measure.show_plain(estimate['low'])} … {measure.show_plain(estimate['high'])}"
-            shown = measure.show(estimate["value"])
-            table.add_row(row["task"], row["method"], measure.title, shown, interval, str(row["items"]))
-        for name, reasons in row["not_run"].items():
-            table.add_row(row["task"], row["method"], name, "not run", "; ".join(reasons), str(row["items"]))
-    Console().print(table)
+        checked = build_recipe(EvaluateRecipe, values, overrides)
+    print_results(run(checked, out))
+
+
+def _settings(tasks: str, items: int | None, protocol: str | None, corpus: Path | None) -> dict[str, dict[str, Any]]:
+    """Each task's recipe as the options set it."""
+    from codecria.common.errors import CodecriaError
+    from codecria.evaluation.tasks.registry import find_task
+
+    settings: dict[str, dict[str, Any]] = {}
+    for name in filter(None, map(str.strip, tasks.split(","))):
+        task = find_task(name)
+        if task.needs_corpus and corpus is None:
+            mend = "build one: codecria corpus build"
+            raise CodecriaError(f"the task '{task.name}' needs held-out files", where="--corpus", mend=mend)
+        known = [each.name for each in task.recipe.protocols]
+        if protocol is not None and protocol not in known:
+            what = f"the task '{task.name}' has no protocol '{protocol}'"
+            raise CodecriaError(what, where="--protocol", mend=f"it has {', '.join(known)}")
+        settings[task.name] = {} if protocol is None else {"protocol": protocol}
+        if items is not None and "items" in task.recipe.model_fields:
+            settings[task.name]["items"] = items
+    return settings

@@ -82,6 +82,19 @@ def load_recipe(schema: type[R], source: str | Path, overrides: list[str] | None
             each with file and line.
     """
     tree, files = _read([schema], find_recipe(source), ())
+    return _checked(schema, tree, files, overrides)
+
+
+def build_recipe(schema: type[R], values: dict[str, Any], overrides: list[str] | None = None) -> R:
+    """Check a recipe that is not in a file: values of the command line, and overrides.
+
+    Raises:
+        CodecriaError: as `load_recipe`.
+    """
+    return _checked(schema, values, [], overrides)
+
+
+def _checked(schema: type[R], tree: dict[str, Any], files: list[_File], overrides: list[str] | None) -> R:
     overridden = {_apply_override(tree, override) for override in overrides or []}
     try:
         return schema.model_validate(tree)
@@ -226,7 +239,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _line_of(files: list[_File], location: list[Any]) -> str:
     """`file:line` of the deepest part of `location` that stands in one of the files."""
-    deepest, where = -1, str(files[0].path)
+    deepest, where = -1, str(files[0].path) if files else "command line"
     for place, path, node in files:
         if tuple(location[: len(place)]) == place:
             depth, line = _line_in(node, location[len(place) :])

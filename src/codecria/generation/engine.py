@@ -18,6 +18,7 @@ from codecria.generation.fused import fuse, fused_blocks
 from codecria.generation.graph_step import new_graph_step
 from codecria.generation.memory import default_cache_bytes, out_of_memory
 from codecria.generation.native.step import NativeSteps
+from codecria.generation.sampling import SamplingOptions
 from codecria.generation.scheduler import QueueFullError, Scheduler
 from codecria.generation.sequence import Priority, Sequence, samples_of
 from codecria.generation.statistics import Statistics
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from codecria.generation.cache import CacheType
-    from codecria.generation.sampling import SamplingOptions
     from codecria.generation.sequence import Completion, Step
     from codecria.generation.stopping import TextPlan
     from codecria.model.transformer import Transformer
@@ -96,8 +96,9 @@ class Engine:
     def generate(
         self,
         prompts: collections.abc.Sequence[list[int]],
-        options: SamplingOptions,
+        options: SamplingOptions | collections.abc.Sequence[SamplingOptions],
         texts: collections.abc.Sequence[TextPlan] | None = None,
+        done: collections.abc.Callable[[int, int, Completion], None] | None = None,
     ) -> list[list[Completion]]:
         """Generate `options.n` samples of each prompt.
 
@@ -106,8 +107,9 @@ class Engine:
 
         Args:
             prompts: token ids.
-            options: for all of them.
+            options: for all of them, or one for each.
             texts: how each prompt's samples become text; without, only ids are given.
+            done: told of each sample when it has ended: its prompt's place, its number, itself.
 
         Returns:
             For each prompt its samples.
@@ -117,13 +119,16 @@ class Engine:
                 asked for without `texts`; a text failed (then the other texts of this call are cancelled).
         """
         found: dict[tuple[int, int], Completion] = {}
+        each = [options] * len(prompts) if isinstance(options, SamplingOptions) else options
 
         def keep(sequence: Sequence) -> None:
             found[sequence.place, sequence.sample] = sequence.result()
+            if done is not None:
+                done(sequence.place, sequence.sample, found[sequence.place, sequence.sample])
 
-        for _ in self._run(self._groups(prompts, options, texts, Priority.BATCH), keep):
+        for _ in self._run(self._groups(prompts, each, texts, Priority.BATCH), keep):
             pass
-        return [[found[place, sample] for sample in range(options.n)] for place in range(len(prompts))]
+        return [[found[place, sample] for sample in range(one.n)] for place, one in enumerate(each)]
 
     def stream(
         self,
@@ -136,7 +141,8 @@ class Engine:
 
         Several streams may be under way: each one's steps carry the others along, in common passes.
         """
-        return self._run(self._groups(prompts, options, texts, Priority.BATCH), lambda _ended: None)
+        each = [options] * len(prompts)
+        return self._run(self._groups(prompts, each, texts, Priority.BATCH), lambda _ended: None)
 
     def submit(
         self,
@@ -153,7 +159,7 @@ class Engine:
             QueueFullError: too many wait.
             CodecriaError: as of `generate`.
         """
-        [sequences] = self._groups([prompt], options, None if text is None else [text], priority)
+        [sequences] = self._groups([prompt], [options], None if text is None else [text], priority)
         waiting = self._scheduler.waiting
         if waiting + len(sequences) > self.max_waiting:
             raise QueueFullError(
@@ -214,23 +220,33 @@ class Engine:
     def _groups(
         self,
         prompts: collections.abc.Sequence[list[int]],
-        options: SamplingOptions,
+        options: collections.abc.Sequence[SamplingOptions],
         texts: collections.abc.Sequence[TextPlan] | None,
         priority: Priority,
     ) -> collections.abc.Iterator[list[Sequence]]:
         """Each prompt's samples, made when they are asked for; what is wrong with any is raised now."""
-        if options.stop and texts is None:
+        if texts is None and any(each.stop for each in options):
             raise CodecriaError("stop strings need the text of the tokens", mend="give `texts`")
-        outside = [id for id, _ in options.biases if not 0 <= id < self.model.config.vocab_size]
+        vocabulary = range(self.model.config.vocab_size)
+        outside = [id for each in options for id, _ in each.biases if id not in vocabulary]
         if outside:
             raise CodecriaError(
                 f"logit_bias names the token {outside[0]} and the model has {self.model.config.vocab_size} of them",
                 mend="use the model's own tokenizer",
             )
-        limits = [min(options.max_tokens, self._room(prompt)) for prompt in prompts]
-        seed = secrets.randbits(63) if options.seed is None else options.seed
+        limits = [min(each.max_tokens, self._room(prompt)) for prompt, each in zip(prompts, options, strict=True)]
+        fresh = secrets.randbits(63)
+        seeds = [fresh if each.seed is None else each.seed for each in options]
         return (
-            samples_of(prompt, options, None if texts is None else texts[place], place, seed, limits[place], priority)
+            samples_of(
+                prompt,
+                options[place],
+                None if texts is None else texts[place],
+                place,
+                seeds[place],
+                limits[place],
+                priority,
+            )
             for place, prompt in enumerate(prompts)
         )
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from codecria.common.recipe import Recipe
 from codecria.corpus.recipe import CorpusRecipe  # noqa: TC001 pydantic reads the types at run time
-from codecria.evaluation.run import Tasks  # noqa: TC001
+from codecria.evaluation.tasks.registry import Tasks  # noqa: TC001
 from codecria.model.precision import Precision  # noqa: TC001
 from codecria.training.recipe import TrainRecipe
 

@@ -41,7 +41,7 @@ def examples(finished: Finished) -> list[InfillExample]:
     """Three infilled lines after the last stage; how they are chosen stands in `evaluation.examples`."""
     if finished.after is None:
         return []
-    samples = [sample for sample in read_run(finished.after)[1] if sample.task.startswith("single_line/")]
+    samples = [sample for sample in read_run(finished.after)[1] if sample.task.startswith("single_line_")]
     methods = [sample.method for sample in samples if sample.method != "left_to_right"]
     return choose_examples(samples, methods[0], finished.recipe.seed) if methods else []
 

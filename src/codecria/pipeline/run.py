@@ -21,7 +21,8 @@ from codecria.common.files import write_atomic
 from codecria.common.progress import console
 from codecria.common.recipe import load_recipe
 from codecria.corpus.build import build_corpus
-from codecria.evaluation.run import EvaluateRecipe, Tasks, evaluate
+from codecria.evaluation.recipe import EvaluateRecipe
+from codecria.evaluation.run import evaluate
 from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
@@ -145,10 +146,9 @@ def _measure_beside(recipe: PipelineRecipe, model: str, corpus: Path, folder: Pa
     assert recipe.evaluate is not None
     _say(4, "beside", model)
     changes: dict[str, Any] = {}
-    for name in Tasks.model_fields:
-        task = getattr(recipe.evaluate, name)
-        asked = [method for method in getattr(task, "methods", ()) if method != "left_to_right"]
-        changes[name] = task.model_copy(update={"methods": tuple(asked)}) if asked else None
+    for task, measured in recipe.evaluate.chosen():
+        asked = [method for method in getattr(measured, "methods", ()) if method != "left_to_right"]
+        changes[task.name] = measured.model_copy(update={"methods": tuple(asked)}) if asked else None
     chosen = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=changes)})
     return _measure(chosen, Path(model), corpus, folder / model.replace("/", "--"))
 

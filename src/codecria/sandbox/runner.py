@@ -55,14 +55,18 @@ class Sandbox:
 
     def run(self, program: Program) -> Verdict:
         """Judge one program. Whatever the program does, this returns a verdict."""
-        return self._submit(program).result()
+        return self.submit(program).result()
+
+    def submit(self, program: Program) -> Future[Verdict]:
+        """Judge one program while the caller goes on; programs wait for a free worker in the order they came."""
+        return self._pool.submit(lambda: cast("Worker", self._of_thread.worker).judge(program))
 
     def run_many(self, programs: Iterable[Program]) -> Generator[Verdict]:
         """Judge many, several at once; one verdict for each, in their order. Programs are drawn as they are needed."""
         waiting: collections.deque[Future[Verdict]] = collections.deque()
         try:
             for program in programs:
-                waiting.append(self._submit(program))
+                waiting.append(self.submit(program))
                 if len(waiting) > _WAITING_FOR_EACH * self.workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -95,9 +99,6 @@ class Sandbox:
         got_through = self_test(worker.judge)
         if got_through is not None:
             raise BrokenError(got_through)
-
-    def _submit(self, program: Program) -> Future[Verdict]:
-        return self._pool.submit(lambda: cast("Worker", self._of_thread.worker).judge(program))
 
     def _take_worker(self) -> None:
         self._of_thread.worker = self._free.popleft()

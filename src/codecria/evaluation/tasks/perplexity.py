@@ -13,17 +13,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from codecria.common.errors import CodecriaError
 from codecria.common.random import digest
-from codecria.common.recipe import Recipe
 from codecria.corpus.document import KINDS, Document, Kind
+from codecria.evaluation.data import MissingDataError
+from codecria.evaluation.protocol import Protocol, TaskRecipe
 from codecria.evaluation.samples import Sample
 from codecria.evaluation.scoring import Continuation, score
-from codecria.evaluation.subject import Group, Subject
+from codecria.evaluation.subject import Subject, with_weights
+from codecria.evaluation.task import Given, Group, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +35,18 @@ if TYPE_CHECKING:
     from codecria.tokenizer.tokenizer import Tokenizer
 
 
-class PerplexityRecipe(Recipe):
+WINDOWS = Protocol(
+    "windows",
+    "the usual sliding window",
+    "held-out documents, each for itself; BOS before every window where the tokenizer adds it",
+    "none: nothing is generated",
+    "the last document of a kind is cut at a line end",
+    "bits a byte weighed by bytes, perplexity a token weighed by tokens; every token once",
+    "none",
+)
+
+
+class PerplexityRecipe(TaskRecipe):
     """How held-out text is scored.
 
     Attributes:
@@ -42,6 +55,8 @@ class PerplexityRecipe(Recipe):
         max_tokens: tokens scored of each kind of document; the last document is cut at a line end to stay within.
         group_tokens: tokens of a group, the unit of resuming: whole documents until it is full.
     """
+
+    protocols: ClassVar[tuple[Protocol, ...]] = (WINDOWS,)
 
     window_tokens: Annotated[int, Field(ge=16)] = 1024
     stride_tokens: Annotated[int, Field(ge=1)] = 512
@@ -143,25 +158,36 @@ def score_texts(
     return samples
 
 
-def perplexity_groups(
-    recipe: PerplexityRecipe, documents: Iterable[Document], tokenizer: Tokenizer, seed: int
-) -> list[Group]:
-    """Groups of held-out documents, kind by kind; kinds the corpus does not hold out are left out.
-
-    Raises:
-        CodecriaError: the corpus holds out nothing.
-    """
-    held_out = list(documents)
+def _groups(recipe: PerplexityRecipe, given: Given) -> list[Group]:
+    assert given.tokenizer is not None  # the weights are here
+    held_out = list(given.held_out())
     groups: list[Group] = []
     for kind in KINDS:
-        texts = choose_texts(held_out, kind, tokenizer, seed, recipe.max_tokens)
+        texts = choose_texts(held_out, kind, given.tokenizer, given.seed, recipe.max_tokens)
         for number, part in enumerate(group_texts(texts, recipe.group_tokens)):
             run = partial(_run, texts=part, kind=kind, recipe=recipe)
             groups.append(Group(f"perplexity-{kind}-{number:05d}", len(part), run))
     if not groups:
-        raise CodecriaError("the corpus holds out no document", mend="build it with a held-out share")
+        raise MissingDataError("the corpus holds out no document", mend="build it with a held-out share")
     return groups
 
 
 def _run(subject: Subject, _judge: Judge, texts: list[Text], kind: Kind, recipe: PerplexityRecipe) -> list[Sample]:
-    return score_texts(subject.model, subject.tokenizer, texts, kind, recipe)
+    local = with_weights(subject)
+    return score_texts(local.model, local.tokenizer, texts, kind, recipe)
+
+
+TASK = Task(
+    name="perplexity",
+    recipe=PerplexityRecipe,
+    groups=_groups,
+    about="held-out files of a corpus, every token scored once; kinds that it does not hold out are left out",
+    titles={
+        "perplexity/code": "Held-out code",
+        "perplexity/code-related": "Held-out text about code",
+        "perplexity/natural": "Held-out text",
+    },
+    headline="bits_per_byte",
+    needs_corpus=True,
+    needs_scores=True,
+)

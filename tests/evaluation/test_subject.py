@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from codecria.evaluation.subject import Subject
+from codecria.evaluation.subject import Asked, LocalSubject
 from codecria.evaluation.tasks.lines import Line
-from codecria.evaluation.writing import generate, write_lines
+from codecria.evaluation.tasks.single_line import ask_line
 from codecria.tokenizer.sentinels import reserved_ids
 from codecria.tokenizer.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from codecria.evaluation.asking import Method
@@ -29,17 +30,25 @@ LINES = [
 
 
 @pytest.fixture(scope="module")
-def subject(marked: tuple[Tokenizer, Sentinels], tiny_model: Transformer) -> Subject:
+def subject(marked: tuple[Tokenizer, Sentinels], tiny_model: Transformer) -> LocalSubject:
     """Random weights, with long rows for line ends and the end marker, so that these are often written."""
     tokenizer, sentinels = marked
     model = copy.deepcopy(tiny_model)
     with torch.no_grad():
         for id in (tokenizer.encode_infilling("\n")[0], sentinels.end[0]):
             model.model.embed_tokens.weight[id] *= 3
-    return Subject(model, tokenizer)
+    return LocalSubject(model, tokenizer)
 
 
-def by_hand(subject: Subject, line: Line, method: Method, max_tokens: int) -> tuple[str, bool]:
+def write_lines(
+    subject: LocalSubject, method: Method, lines: Sequence[Line], max_tokens: int
+) -> list[tuple[str, bool]]:
+    """Greedy middles, and whether each ended by itself."""
+    written = subject.write([ask_line(line, method, max_tokens) for line in lines])
+    return [(middle.text, middle.finish_reason != "length") for (middle,) in written]
+
+
+def by_hand(subject: LocalSubject, line: Line, method: Method, max_tokens: int) -> tuple[str, bool]:
     """Greedy text, the whole text through the model for each token; the first one among those that are allowed."""
     tokenizer, prompt = subject.tokenizer, subject.asking.prompt(line, method)
     healed = b""
@@ -66,26 +75,27 @@ def by_hand(subject: Subject, line: Line, method: Method, max_tokens: int) -> tu
 
 
 @pytest.mark.parametrize("method", ["left_to_right", "spm"])
-def test_the_prompts_last_token_is_healed(subject: Subject, method: Method) -> None:
+def test_the_prompts_last_token_is_healed(subject: LocalSubject, method: Method) -> None:
     written = write_lines(subject, method, LINES, 6)
     expected = [by_hand(subject, line, method, 6) for line in LINES]
-    assert [(each.text, each.ended) for each in written] == expected
+    assert written == expected
     assert {ended for _, ended in expected} == {True, False}, "both ways of ending are seen"
 
 
-def test_prefix_first_is_what_people_get(subject: Subject) -> None:
+def test_prefix_first_is_what_people_get(subject: LocalSubject) -> None:
     written = write_lines(subject, "psm", LINES, 6)
     pairs = [(line.prefix, line.suffix) for line in LINES]
     served = subject.fresh().infill_many(pairs, order="psm", trim=False, max_tokens=6)
-    assert [each.text for each in written] == [completion.text for (completion,) in served]
-    assert [each.ended for each in written] == [completion.finish_reason == "stop" for (completion,) in served]
+    assert written == [(completion.text, completion.finish_reason == "stop") for (completion,) in served]
 
 
-def test_healed_samples_begin_as_a_draw_among_the_allowed_would(subject: Subject) -> None:
+def test_healed_samples_begin_as_a_draw_among_the_allowed_would(subject: LocalSubject) -> None:
     tokenizer, samples = subject.tokenizer, 400
-    model = subject.fresh()
-    prepared = model.prepare_completion("def f(x):\n", n=samples, temperature=1.0, max_tokens=2, seed=3)
-    ((*completions,),) = generate(model, [prepared])
+    prompt = "def f(x):\n"
+    ((*completions,),) = subject.write(
+        [Asked(prompt=prompt, options={"n": samples, "temperature": 1.0, "max_tokens": 2, "seed": 3})]
+    )
+    prepared = subject.fresh().prepare_completion(prompt)
     texts = [completion.text for completion in completions]
     context = torch.tensor([prepared.ids])
     with torch.no_grad():
@@ -104,6 +114,6 @@ def test_healing_a_line_end_changes_nothing_where_it_is_a_token_of_its_own(llama
     assert list(tokenizer.ids_beginning(b"\n")) == tokenizer.encode_infilling("\n")
 
 
-def test_nothing_asked_nothing_written(subject: Subject) -> None:
+def test_nothing_asked_nothing_written(subject: LocalSubject) -> None:
     assert write_lines(subject, "psm", [], 6) == []
     assert write_lines(subject, "left_to_right", [], 6) == []

@@ -1,0 +1,55 @@
+"""An evaluation's recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from codecria.common.recipe import Recipe
+from codecria.evaluation.tasks.registry import Tasks  # noqa: TC001 pydantic reads the types at run time
+from codecria.model.precision import Precision  # noqa: TC001
+
+
+class EvaluateRecipe(Recipe):
+    """An evaluation.
+
+    Attributes:
+        checkpoint: a folder, a file or a name, as `codecria models` lists them; with an endpoint the name there.
+        endpoint: an OpenAI-compatible server's address, up to and with its version; None for a model here.
+        tokenizer: of the endpoint's model: a folder or a name. With it prompts go as ids, and infilling is possible.
+        concurrency: requests under way at once.
+        corpus: folder of a built corpus, for the tasks that need held-out files.
+        tasks: what is run.
+        data: folder of published data, looked at first.
+        allow_data: published files whose content may be another than is known, by their usual path.
+        seed: of every draw: which items, which samples, which resamples.
+        precision: dtype of the weights. float32 by default: bits differ by rounding otherwise.
+        device: `cpu`, `cuda`, … or `auto`.
+        execute: whether generated programs are run, in the sandbox; the rows of those that are not say why.
+        workers: programs run at a time.
+    """
+
+    checkpoint: str = "smollm2-135m"
+    endpoint: str | None = None
+    tokenizer: str | None = None
+    concurrency: Annotated[int, Field(ge=1)] = 32
+    corpus: str | None = None
+    tasks: Tasks
+    data: str | None = None
+    allow_data: tuple[str, ...] = ()
+    seed: int = 0
+    precision: Precision = "fp32"
+    device: str = "auto"
+    execute: bool = True
+    workers: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        chosen = [task for task, _ in self.tasks.chosen()]
+        if not chosen:
+            raise ValueError("no task is named")
+        for task in chosen:
+            if task.needs_corpus and self.corpus is None:
+                raise ValueError(f"the task '{task.name}' needs held-out files: set 'corpus'")
+        return self

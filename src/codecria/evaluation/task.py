@@ -1,0 +1,93 @@
+"""A task: what is asked, on which data, by which protocols. One file in `tasks/` each; `registry` lists them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from codecria.corpus.store import iterate_documents
+from codecria.evaluation.protocol import TaskRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from codecria.corpus.document import Document
+    from codecria.evaluation.data import Data, DataFile
+    from codecria.evaluation.judge import Judge
+    from codecria.evaluation.samples import Sample
+    from codecria.evaluation.subject import Subject
+    from codecria.tokenizer.tokenizer import Tokenizer
+
+    Rows = list[Sample] | Callable[[], list[Sample]]
+    """A group's samples, or what waits for their verdicts and then gives them: so long the next group is written."""
+
+R = TypeVar("R", bound=TaskRecipe)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Items that are run together: `run` gives their samples. A finished group is kept, another runs whole.
+
+    Attributes:
+        name: names its file; unique in a run. It begins with the task's name.
+        items: how many samples `run` gives.
+    """
+
+    name: str
+    items: int
+    run: Callable[[Subject, Judge], Rows]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a task may use to make its groups.
+
+    Attributes:
+        data: finds published files.
+        seed: of every draw.
+        tokenizer: the model's; None behind an endpoint whose tokenizer is not known.
+        corpus: folder of a built corpus, where one is named.
+    """
+
+    data: Data
+    seed: int
+    tokenizer: Tokenizer | None = None
+    corpus: Path | None = None
+
+    def held_out(self) -> Iterable[Document]:
+        """The corpus's held-out documents. Only for tasks with `needs_corpus`."""
+        assert self.corpus is not None
+        return iterate_documents(self.corpus, "held_out")
+
+
+@dataclass(frozen=True)
+class Task(Generic[R]):
+    """A task.
+
+    Attributes:
+        name: in recipes, on the command line, and at the start of its rows' `task`: `name` or `name/part`.
+        recipe: its recipe's schema. A key `items` there is what `--items` sets.
+        groups: what is run. Data that is missing is raised as it is: the run makes a row of it that says so.
+        about: what is asked, in one line.
+        titles: the report's headings by the rows' `task`.
+        headline: the measure that stands for the task.
+        data: the published files it may read.
+        needs_corpus: whether it reads held-out files of a corpus.
+        needs_scores: whether it needs log-probabilities of given text, which an endpoint does not give.
+    """
+
+    name: str
+    recipe: type[R]
+    groups: Callable[[R, Given], list[Group]]
+    about: str
+    titles: Mapping[str, str]
+    headline: str
+    data: tuple[DataFile, ...] = field(default=())
+    needs_corpus: bool = False
+    needs_scores: bool = False
+
+
+def in_groups(items: Sequence[object], size: int) -> list[slice]:
+    """Slices of `size` items, the last one shorter."""
+    return [slice(start, min(start + size, len(items))) for start in range(0, len(items), size)]
