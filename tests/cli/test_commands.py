@@ -17,7 +17,7 @@ CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
     "command",
     [
         "complete", "infill", "chat", "document", "annotate", "fix",
-        "corpus build", "corpus inspect", "train", "evaluate", "convert", "models",
+        "corpus build", "corpus inspect", "train", "evaluate", "convert", "models", "report",
         "doctor", "demo", "export", "pipeline", "train-replay", "bench", "serve",
     ],
 )  # fmt: skip

@@ -23,6 +23,7 @@ from codecria.cli import (
     infill,
     models,
     pipeline,
+    report,
     serve,
     train,
     train_replay,
@@ -50,6 +51,7 @@ app.command("train-replay")(train_replay.train_replay)
 app.command("export")(export.export)
 app.command("pipeline")(pipeline.pipeline)
 app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
 app.command("convert")(convert.convert)
 app.command("bench")(bench.bench)
 app.command("models")(models.models)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from codecria.evaluation.intervals import Estimate, difference_interval, mean_interval
 from codecria.evaluation.measures import SHOWN_CHANGE, Measure, find_measure
 from codecria.evaluation.samples import Sample, columns
+from codecria.evaluation.significance import sign_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,12 +34,14 @@ class Column:
 class Cell:
     """A figure with its interval, or the reason there is none; and its paired change against the first column.
 
-    `change` covers the items that both columns have. None in the first column and where there is nothing to pair.
+    `change` covers the items that both columns have. None in the first column and where there is nothing to pair. `p`
+    is the exact sign test's, where items are counted: each has 0 or 1, or a pass@k.
     """
 
     estimate: Estimate | None
     change: Estimate | None
     reason: str = ""
+    p: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,4 +113,6 @@ def _cell(name: str, task: str, group: dict[str, Sample], first: dict[str, Sampl
         return Cell(estimate, None)
     after = columns([having[id] for id in paired], name)
     before = columns([first[id] for id in paired], name)
-    return Cell(estimate, difference_interval(after, before, seed, task, name))
+    counted = name.startswith("pass@") or {*after[0], *before[0]} <= {0.0, 1.0}
+    p = sign_test(after[0], before[0]) if counted else None
+    return Cell(estimate, difference_interval(after, before, seed, task, name), p=p)

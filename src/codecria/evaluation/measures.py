@@ -91,8 +91,9 @@ def find_measure(name: str) -> Measure:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    k = name.removeprefix("pass@")
-    if k != name and k.isdecimal():
-        explanation = f"Chance that at least one of {k} samples passes the tests, estimated without bias."
+    k, _, filtered = name.removeprefix("pass@").partition(" ")
+    if name.startswith("pass@") and k.isdecimal() and filtered in ("", "filtered"):
+        among = " among those that pass the tests shown in the prompt" if filtered else ""
+        explanation = f"Chance that at least one of {k} samples{among} passes the tests, estimated without bias."
         return Measure(name, name, "%", "higher", explanation)
     raise CodecriaError(f"no measure is named '{name}'", mend=f"known: {', '.join(_BY_NAME)}, pass@k")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from codecria.evaluation.comparison import Run
+    from codecria.evaluation.samples import Sample
+
 _MOST_POINTS = 2000
 
 
@@ -50,6 +53,39 @@ def loss_curve(points: Sequence[Mapping[str, Any]], width_inches: float = 8.0) -
         axes.set_ylabel("loss, nats a token")
         axes.xaxis.set_major_formatter(FuncFormatter(_tick))
         return svg_of(figure, "Training loss")
+
+
+LINES = ("solid", "dashed", "dotted", "dashdot")
+"""What tells series apart, in the page's one colour."""
+
+
+def pass_by_temperature(runs: Sequence[Run], width_inches: float) -> str:
+    """pass@k against the temperature, a line a k and a run; "" where fewer than two temperatures were sampled."""
+    with themed(f"temperature {width_inches}"):
+        figure, axes = new_figure(width_inches, 1.6 + width_inches * 0.26)
+        most = 0
+        for number, run in enumerate(runs):
+            for name in dict.fromkeys(name for row in run.samples for name in row.measures if name[:5] == "pass@"):
+                points = _by_temperature(run.samples, name)
+                most = max(most, len(points))
+                style = LINES[number % len(LINES)]
+                label = f"{name}, {run.label}" if len(runs) > 1 else name
+                axes.plot(
+                    *zip(*points, strict=True), color=COLOURS["accent"], linestyle=style, marker="o", markersize=4
+                )
+                axes.annotate(label, points[-1], xytext=(6, 0), textcoords="offset points", va="center")
+        axes.set_xlabel("temperature")
+        axes.set_ylabel("share of problems, %")
+        return svg_of(figure, "pass@k against the temperature") if most > 1 else ""
+
+
+def _by_temperature(samples: Sequence[Sample], measure: str) -> list[tuple[float, float]]:
+    values: dict[float, list[float]] = {}
+    for row in samples:
+        _, sampled, temperature = row.method.rpartition("T=")
+        if measure in row.measures and (sampled or row.method == "greedy"):
+            values.setdefault(float(temperature) if sampled else 0.0, []).append(row.measures[measure])
+    return [(temperature, 100 * float(np.mean(found))) for temperature, found in sorted(values.items())]
 
 
 def smoothed(values_N: NDArray[np.float64], span: float) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from codecria.evaluation.pass_at_k import pass_at_k
 from codecria.evaluation.protocol import TaskRecipe
 from codecria.evaluation.samples import Sample
 from codecria.evaluation.task import Group, in_groups
+from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from codecria.generation.middle import InfillOptions
     from codecria.generation.sequence import Completion
     from codecria.sandbox.limits import Limits
-    from codecria.sandbox.verdict import Program, Verdict
+    from codecria.sandbox.verdict import Verdict
 
 
 class SampledRecipe(TaskRecipe):
@@ -83,7 +84,9 @@ class Item:
     Attributes:
         id: names it within the task.
         asked: the prompt; the recipe's sampling is added to its options.
-        program: from what was written to what is run; None where it is no program at all, which fails.
+        program: from what was written to what is run: a program, or several (one a test) of which all must pass; None
+            where it is no program at all, which fails.
+        public: so many of several are shown in the prompt; with them `pass@k filtered` counts samples that pass these.
         limits: of the run, where they are not the judge's.
         context: for showing, with the sample.
         more: further figures of the first sample's text.
@@ -91,7 +94,8 @@ class Item:
 
     id: str
     asked: Asked
-    program: Callable[[str], Program | None]
+    program: Callable[[str], Program | Sequence[Program] | None]
+    public: int = 0
     limits: Limits | None = None
     context: Mapping[str, str] = field(default_factory=dict[str, str])
     more: Callable[[str], dict[str, float]] | None = None
@@ -148,12 +152,13 @@ def run_programs(
     asked = [sampled(item.asked, recipe, temperature, seed, task, item.id) for item in items]
     reasons = [subject.reason_against(each) for each in asked]
     fitting = [place for place, reason in enumerate(reasons) if not reason]
-    futures: dict[tuple[int, int], Future[Verdict] | None] = {}
+    futures: dict[tuple[int, int], Future[list[Verdict]] | None] = {}
 
     def run(at: int, number: int, completion: Completion) -> None:
         item = items[fitting[at]]
         program = item.program(completion.text)
-        futures[fitting[at], number] = None if program is None else judge.submit(program, item.limits)
+        series = [program] if isinstance(program, Program) else program
+        futures[fitting[at], number] = judge.submit_series(series, item.limits) if series else None
 
     written = subject.write([asked[place] for place in fitting], run)
     completions = dict(zip(fitting, written, strict=True))
@@ -192,7 +197,7 @@ def sampled(asked: Asked, recipe: SampledRecipe, temperature: float, *key: int |
 def _judged(
     item: Item,
     completions: Sequence[Completion],
-    waiting: Sequence[Future[Verdict] | None],
+    waiting: Sequence[Future[list[Verdict]] | None],
     reason: str,
     recipe: SampledRecipe,
 ) -> Sample:
@@ -200,9 +205,11 @@ def _judged(
     measures: dict[str, float] = {}
     verdicts: list[dict[str, str]] = []
     if not reason:
-        verdicts = [_NO_PROGRAM if each is None else _told(each.result()) for each in waiting]
-        right = sum(verdict["status"] == "passed" for verdict in verdicts)
-        measures = {f"pass@{k}": float(pass_at_k([len(outputs)], [right], k)[0]) for k in recipe.k}
+        verdicts = [_NO_PROGRAM if each is None else _told(each.result(), item.public) for each in waiting]
+        measures = {f"pass@{k}": _pass(verdicts, k) for k in recipe.k}
+        if item.public:
+            kept = [verdict for verdict in verdicts if verdict.get("public") == "passed"]
+            measures |= {f"pass@{k} filtered": _pass(kept, min(k, len(kept))) for k in recipe.k}
     if item.more is not None:
         measures |= item.more(outputs[0])
     return Sample(
@@ -221,5 +228,15 @@ def _judged(
 _NO_PROGRAM = {"status": "failed", "detail": "no program in the answer"}
 
 
-def _told(verdict: Verdict) -> dict[str, str]:
-    return {"status": verdict.status, "detail": verdict.detail}
+def _told(verdicts: Sequence[Verdict], public: int) -> dict[str, str]:
+    """The last verdict of a series that ends with the first that did not pass."""
+    last = verdicts[-1]
+    detail = last.detail if last.passed or len(verdicts) == 1 else f"test {len(verdicts)}: {last.detail}"
+    told = {"status": last.status, "detail": detail}
+    shown = last.passed or len(verdicts) > public
+    return {**told, "public": "passed" if shown else "failed"} if public else told
+
+
+def _pass(verdicts: Sequence[dict[str, str]], k: int) -> float:
+    right = sum(verdict["status"] == "passed" for verdict in verdicts)
+    return float(pass_at_k([len(verdicts)], [right], k)[0]) if verdicts else 0.0

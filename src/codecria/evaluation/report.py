@@ -14,7 +14,7 @@ from codecria.evaluation.plots import loss_curve
 from codecria.evaluation.tasks.registry import find_task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from codecria.evaluation.comparison import Table
@@ -41,12 +41,52 @@ class InfillExample:
 
 
 @dataclass(frozen=True)
+class ProgramExample:
+    """A program as the model wrote it behind its prompt, and what the sandbox found."""
+
+    title: str
+    prompt: str
+    output: str
+    status: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What stands under a task's table.
+
+    Attributes:
+        protocols: names of runs, and the protocol they followed, as words by heading.
+        lines: sentences: data and their licences, contamination, time.
+        plot: draws a figure of the task for a width in inches; None for none.
+        programs: some that passed and some that failed.
+    """
+
+    protocols: Sequence[tuple[str, Mapping[str, str]]] = ()
+    lines: Sequence[str] = ()
+    plot: Callable[[float], str] | None = None
+    programs: Sequence[ProgramExample] = ()
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A line of the first table: a task's headline figure, run by run. `figures` are pairs: a figure, its interval."""
+
+    title: str
+    protocol: str
+    measure: str
+    figures: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything the page shows. Empty parts are left out of it.
 
     Attributes:
         title, lead: the heading, and a sentence under it.
+        overview: a line a task; `runs` are the columns' names.
         tables: results, from `comparison.compare`.
+        notes: by the tables' `task`.
         loss: lines of training's `metrics.jsonl`: `step`, `loss`, `tokens`.
         corpus: what was kept and what was dropped, from `corpus.report.corpus_summary`.
         examples: infilled lines; `examples_note` says how they were chosen.
@@ -56,7 +96,10 @@ class Report:
 
     title: str
     lead: str = ""
+    runs: Sequence[str] = ()
+    overview: Sequence[Overview] = ()
     tables: Sequence[Table] = ()
+    notes: Mapping[str, Notes] = field(default_factory=dict[str, Notes])
     loss: Sequence[Mapping[str, Any]] = ()
     corpus: Sequence[SummaryRow] = ()
     examples: Sequence[InfillExample] = ()
@@ -75,6 +118,8 @@ def render_report(report: Report) -> str:
         measures=list(measures.values()),
         task_name=_task_name,
         method_name=_method_name,
+        plots={task: _drawn(notes.plot) for task, notes in report.notes.items()},
+        show_p=show_p,
         curve=Markup(loss_curve(report.loss, 11.0)),
         narrow_curve=Markup(loss_curve(report.loss, 5.0)),
         corpus=_by_section(report.corpus),
@@ -85,6 +130,16 @@ def render_report(report: Report) -> str:
 def write_report(path: Path, report: Report) -> None:
     """Write the page to a file, atomically."""
     write_atomic(path, render_report(report))
+
+
+def show_p(p: float) -> str:
+    """A chance as the page prints it."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _drawn(plot: Callable[[float], str] | None) -> tuple[Markup, Markup]:
+    """A figure for wide pages and one for narrow ones."""
+    return (Markup(plot(11.0)), Markup(plot(5.0))) if plot is not None else (Markup(), Markup())
 
 
 def _task_name(task: str) -> str:

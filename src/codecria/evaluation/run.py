@@ -34,7 +34,7 @@ from codecria.evaluation.judge import Judge
 from codecria.evaluation.measures import find_measure
 from codecria.evaluation.samples import Sample, read_samples, summarise, to_jsonl
 from codecria.evaluation.subject import LocalSubject, RemoteSubject, Subject
-from codecria.evaluation.task import Given, Group
+from codecria.evaluation.task import Given, Group, not_run
 from codecria.generation.endpoint import Endpoint, read_tokenizer
 from codecria.model.precision import compute_dtype, pick_device
 
@@ -85,18 +85,13 @@ def task_groups(recipe: EvaluateRecipe, given: Given) -> list[Group]:
     groups: list[Group] = []
     for task, chosen in recipe.tasks.chosen():
         if task.needs_scores and recipe.endpoint is not None:
-            groups.append(_not_run(task, "an endpoint scores no given text"))
+            groups.append(not_run(task, next(iter(task.titles)), "an endpoint scores no given text"))
             continue
         try:
             groups += task.groups(chosen, given)
         except MissingDataError as error:
-            groups.append(_not_run(task, str(error)))
+            groups.append(not_run(task, next(iter(task.titles)), str(error)))
     return groups
-
-
-def _not_run(task: Task[Any], reason: str) -> Group:
-    row = Sample(next(iter(task.titles)), "none", "all", not_run={task.headline: reason})
-    return Group(f"{task.name}-none", 1, lambda _subject, _judge: [row])
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], list[Sample]]:

@@ -81,7 +81,10 @@ class Subject(ABC):
                 return "the endpoint's tokenizer is not known: give --tokenizer"
             if reason := Asking(self.tokenizer, self.sentinels).reason_against(asked.options.get("order") or "psm"):
                 return reason
-        tokens, most = self.prompt_tokens(asked), self.max_positions
+        try:
+            tokens, most = self.prompt_tokens(asked), self.max_positions
+        except CodecriaError as error:  # no chat template, or one that refuses
+            return str(error)
         if tokens is None or most is None or tokens < most:
             return ""
         return f"{tokens} tokens, the model has {most} positions"

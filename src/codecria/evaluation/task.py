@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from codecria.corpus.store import iterate_documents
 from codecria.evaluation.protocol import TaskRecipe
+from codecria.evaluation.samples import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from codecria.corpus.document import Document
+    from codecria.evaluation.comparison import Run
     from codecria.evaluation.data import Data, DataFile
     from codecria.evaluation.judge import Judge
-    from codecria.evaluation.samples import Sample
     from codecria.evaluation.subject import Subject
     from codecria.tokenizer.tokenizer import Tokenizer
 
@@ -73,6 +74,7 @@ class Task(Generic[R]):
         titles: the report's headings by the rows' `task`.
         headline: the measure that stands for the task.
         data: the published files it may read.
+        plot: draws a figure of finished runs' rows, those of this task alone, for a width in inches; "" for none.
         needs_corpus: whether it reads held-out files of a corpus.
         needs_scores: whether it needs log-probabilities of given text, which an endpoint does not give.
     """
@@ -83,7 +85,8 @@ class Task(Generic[R]):
     about: str
     titles: Mapping[str, str]
     headline: str
-    data: tuple[DataFile, ...] = field(default=())
+    data: tuple[DataFile, ...] = ()
+    plot: Callable[[Sequence[Run], float], str] | None = None
     needs_corpus: bool = False
     needs_scores: bool = False
 
@@ -91,3 +94,9 @@ class Task(Generic[R]):
 def in_groups(items: Sequence[object], size: int) -> list[slice]:
     """Slices of `size` items, the last one shorter."""
     return [slice(start, min(start + size, len(items))) for start in range(0, len(items), size)]
+
+
+def not_run(task: Task[Any], row: str, reason: str) -> Group:
+    """A group whose only row, of this `task`, says why there is no figure."""
+    sample = Sample(row, "none", "all", not_run={task.headline: reason})
+    return Group(f"{row.replace('/', '-')}-none", 1, lambda _subject, _judge: [sample])

@@ -1,8 +1,8 @@
 """Small wrong changes to Python source: a comparison turned, a bound off by one, a branch negated, a line left out.
 
-Each mutant differs from the source in one place; all else, layout and comments included, stays byte for byte. A mutant is
-another program by its syntax, not always by what it does (`x * 1` for `x // 1`): whoever wants wrong programs runs the
-tests and keeps those that fail. Text inside f-strings, annotations and docstrings is left alone.
+Each mutant differs from the source in one place; all else, layout and comments included, stays byte for byte. A mutant
+is another program by its syntax, not always by what it does (`x * 1` for `x // 1`): whoever wants wrong programs runs
+the tests and keeps those that fail. Text inside f-strings, annotations and docstrings is left alone.
 """
 
 from __future__ import annotations

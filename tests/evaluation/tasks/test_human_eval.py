@@ -33,7 +33,7 @@ def subject(marked: tuple[Tokenizer, Sentinels], tiny_model: Transformer) -> Loc
 def run(subject: LocalSubject, problems: Sequence[Problem], seed: int = 0, **recipe: Any) -> list[Sample]:
     """All rows of some problems; the test is skipped where nothing can be run."""
     chosen = HumanEvalRecipe(**recipe)
-    groups = program_groups("human_eval", problem_items(problems, chosen.strip_prompt), chosen, seed)
+    groups = program_groups("human_eval", problem_items(problems, chosen), chosen, seed)
     with Judge() as judge:
         rows = [row for group in groups for row in finished(group.run(subject, judge))]
         if judge.reason:

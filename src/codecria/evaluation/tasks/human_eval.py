@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from codecria.evaluation.answers import fenced_block
+from codecria.evaluation.plots import pass_by_temperature
 from codecria.evaluation.programs import Item, SampledRecipe, program_groups
 from codecria.evaluation.protocol import Protocol
 from codecria.evaluation.subject import Asked
@@ -61,33 +63,62 @@ UNSTRIPPED = Protocol(
 )
 
 
+INSTRUCT = Protocol(
+    "instruct",
+    "models tuned on instructions; each harness has words of its own for it",
+    "a conversation of one message by the model's template: ask for the whole function in a fenced block",
+    "the template's end",
+    "the first fenced block is the program; an answer without one fails",
+    _SCORING,
+    PAPER.sampling,
+    {"chat": True, "max_tokens": 1024},
+)
+WORDS = (
+    "Complete this Python function. Answer with the whole function, its imports included, in one fenced code block.\n\n"
+    "```python\n{prompt}```"
+)
+
+
 class HumanEvalRecipe(SampledRecipe):
     """How HumanEval is run.
 
     Attributes:
         strip_prompt: whether blanks and line ends are taken off the prompt's ends, in the program too.
+        chat: whether it is asked in a conversation.
     """
 
-    protocols: ClassVar[tuple[Protocol, ...]] = (PAPER, HARNESS, UNSTRIPPED)
+    protocols: ClassVar[tuple[Protocol, ...]] = (PAPER, HARNESS, UNSTRIPPED, INSTRUCT)
 
     strip_prompt: bool = False
+    chat: bool = False
 
 
-def problem_items(problems: Sequence[Problem], strip_prompt: bool) -> list[Item]:
+def problem_items(problems: Sequence[Problem], recipe: HumanEvalRecipe) -> list[Item]:
     """Problems of HumanEval's form as programs to be written."""
-    return [_item(problem, problem.prompt.strip() if strip_prompt else problem.prompt) for problem in problems]
+    make = _answered if recipe.chat else _completed
+    return [make(each, each.prompt.strip() if recipe.strip_prompt else each.prompt) for each in problems]
 
 
-def _item(problem: Problem, prompt: str) -> Item:
+def _completed(problem: Problem, prompt: str) -> Item:
     def program(text: str) -> Program:
         return Program(prompt + text, problem.test, problem.entry_point)
 
     return Item(problem.task_id, Asked(prompt=prompt), program, context={"prompt": prompt})
 
 
+def _answered(problem: Problem, prompt: str) -> Item:
+    def program(text: str) -> Program | None:
+        block = fenced_block(text)
+        return None if block is None else Program(block, problem.test, problem.entry_point)
+
+    words = WORDS.format(prompt=prompt if prompt.endswith("\n") else f"{prompt}\n")
+    asked = Asked(messages=[{"role": "user", "content": words}])
+    return Item(problem.task_id, asked, program, context={"prompt": words})
+
+
 def _groups(recipe: HumanEvalRecipe, given: Given) -> list[Group]:
     problems = load_problems(given.data.find(HUMAN_EVAL).path)
-    return program_groups(TASK.name, problem_items(problems, recipe.strip_prompt), recipe, given.seed)
+    return program_groups(TASK.name, problem_items(problems, recipe), recipe, given.seed)
 
 
 TASK = Task(
@@ -98,4 +129,5 @@ TASK = Task(
     titles={"human_eval": "HumanEval"},
     headline="pass@1",
     data=(HUMAN_EVAL,),
+    plot=pass_by_temperature,
 )

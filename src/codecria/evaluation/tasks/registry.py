@@ -9,7 +9,18 @@ from pydantic import SerializerFunctionWrapHandler, create_model, model_serializ
 
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import Recipe
-from codecria.evaluation.tasks import human_eval, perplexity, single_line_corpus, single_line_human_eval
+from codecria.evaluation.tasks import (
+    apps,
+    human_eval,
+    human_eval_infilling,
+    human_eval_plus,
+    mbpp,
+    mbpp_plus,
+    perplexity,
+    repair,
+    single_line_corpus,
+    single_line_human_eval,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +33,12 @@ TASKS: tuple[Task[Any], ...] = (
     single_line_corpus.TASK,
     single_line_human_eval.TASK,
     human_eval.TASK,
+    human_eval_plus.TASK,
+    mbpp.TASK,
+    mbpp_plus.TASK,
+    apps.TASK,
+    human_eval_infilling.TASK,
+    repair.TASK,
 )
 """In the order in which they are run."""
 

@@ -1,0 +1,152 @@
+"""Finished runs as one page: each task's figures side by side, with protocols, data, plots, programs and time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codecria.common.random import digest
+from codecria.evaluation.comparison import Run, compare
+from codecria.evaluation.examples import NOTE, choose_examples
+from codecria.evaluation.measures import find_measure
+from codecria.evaluation.report import Notes, Overview, ProgramExample, Report
+from codecria.evaluation.run import TIMES, environment, read_run
+from codecria.evaluation.tasks.registry import find_task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+_EXAMPLES = {"passed": 1, "other": 2}
+
+
+def report_of(folders: Sequence[Path]) -> Report:
+    """What the runs in these folders show, the first the one that others are compared with.
+
+    Raises:
+        CodecriaError: a run is not finished.
+    """
+    read = [read_run(folder) for folder in folders]
+    labels = _labels(folders, [results for results, _ in read])
+    runs = [Run(label, samples) for label, (_, samples) in zip(labels, read, strict=True)]
+    told = dict(zip(labels, (results for results, _ in read), strict=True))
+    seed = int(read[0][0]["recipe"]["seed"])
+    times = {label: _times(folder) for label, folder in zip(labels, folders, strict=True)}
+    tables = compare(runs, seed)
+    last = [row for row in runs[-1].samples if row.task.startswith("single_line_") and row.method != "left_to_right"]
+    many = len(runs) > 1
+    return Report(
+        title=f"Evaluation: {', '.join(labels)}",
+        lead=f"{len(tables)} tables of {sum(len(run.samples) for run in runs):,} rows.",
+        runs=labels,
+        overview=[_overview(row, told, times) for row in _rows_of(told)],
+        tables=tables,
+        notes={table.task: _notes(table.task, runs, told, seed) for table in tables},
+        examples=choose_examples(last, last[0].method, seed) if last else [],
+        examples_note=NOTE,
+        environment={
+            f"{name} ({label})" if many else name: value
+            for label, results in told.items()
+            for name, value in environment(results).items()
+        },
+    )
+
+
+def _labels(folders: Sequence[Path], results: Sequence[dict[str, Any]]) -> list[str]:
+    """The models' names; the folder's too where two runs are of one model; numbered where that is not enough."""
+    labels = [Path(each["checkpoint"]["path"]).name or str(each["checkpoint"]["path"]) for each in results]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label} · {folder.name}" for label, folder in zip(labels, folders, strict=True)]
+    if len(set(labels)) < len(labels):
+        labels = [f"{label} ({number})" for number, label in enumerate(labels, start=1)]
+    return labels
+
+
+def _times(folder: Path) -> Counter[str]:
+    """Seconds by the start of the groups' names; empty where a run kept none."""
+    path = folder / TIMES
+    seconds: Counter[str] = Counter()
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        row = json.loads(line)
+        seconds[row["group"]] += row["wall_s"]
+    return seconds
+
+
+def _rows_of(told: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Each task and method that some run has, in order."""
+    return list(dict.fromkeys((row["task"], row["method"]) for each in told.values() for row in each["results"]))
+
+
+def _overview(row: tuple[str, str], told: dict[str, dict[str, Any]], times: dict[str, Counter[str]]) -> Overview:
+    name, method = row
+    task = find_task(name)
+    measure = find_measure(task.headline)
+    figures: list[tuple[str, str]] = []
+    protocols: list[str] = []
+    start = f"{name}-{method}-".replace("/", "-").replace(" ", "-")
+    for label, results in told.items():
+        found = next((each for each in results["results"] if (each["task"], each["method"]) == row), None)
+        if found is None or measure.name not in found["measures"]:
+            reasons = "; ".join(found["not_run"].get(measure.name, {})) if found else ""
+            figures.append((f"not run: {reasons}" if reasons else "–", ""))
+            continue
+        protocols.append(results["tasks"][task.name]["protocol"]["name"])
+        estimate = found["measures"][measure.name]
+        interval = f"{measure.show_plain(estimate['low'])} … {measure.show_plain(estimate['high'])}"
+        took = sum(seconds for group, seconds in times[label].items() if group.startswith(start))
+        shown = [interval, f"{found['items']:,} items", *([f"{took:,.0f} s"] if took else [])]
+        figures.append((measure.show(estimate["value"]), ", ".join(shown)))
+    title = task.titles.get(name, name)
+    shown = title if method in ("greedy", "none", "windows") else f"{title}, {method.replace('_', ' ')}"
+    return Overview(shown, "/".join(dict.fromkeys(protocols)), measure.title, figures)
+
+
+def _notes(name: str, runs: Sequence[Run], told: dict[str, dict[str, Any]], seed: int) -> Notes:
+    task = find_task(name)
+    having = {label: each["tasks"][task.name] for label, each in told.items() if task.name in each["tasks"]}
+    protocols: dict[str, list[str]] = {}
+    for label, each in having.items():
+        protocols.setdefault(json.dumps(each["protocol"]), []).append(label)
+    of_task = [Run(run.label, [row for row in run.samples if row.task == name]) for run in runs]
+    plot = task.plot
+    return Notes(
+        protocols=[(", ".join(labels), json.loads(protocol)) for protocol, labels in protocols.items()],
+        lines=list(dict.fromkeys(line for each in having.values() for line in _lines(each))),
+        plot=None if plot is None else lambda width: plot(of_task, width),
+        programs=[each for run in of_task for each in _programs(run, seed, len(runs) > 1)],
+    )
+
+
+def _lines(told: dict[str, Any]) -> list[str]:
+    """Sentences about a task's data, and how much of them stands in a corpus."""
+    lines = [
+        f"Data: {file['title']}, {file['licence']}, {'as published' if file['verified'] else 'not verified'} "
+        f"(SHA-256 {file['sha256'][:16]}…){'; a stand-in' if file['stand_in'] else ''}."
+        for file in told["data"].values()
+    ]
+    found: dict[str, Any] | None = told.get("contamination")
+    if found is not None:
+        share = 100 * found["found"] / max(1, found["items"])
+        which = f": {', '.join(found['which'][:8])}" if found["which"] else ""
+        lines.append(
+            f"Contamination: {found['found']} of {found['items']} items ({share:.1f} %) stand in the training files of "
+            f"{found['corpus']}{which}."
+        )
+    return lines
+
+
+def _programs(run: Run, seed: int, labelled: bool) -> list[ProgramExample]:
+    """Some programs that passed and some that did not, drawn by key."""
+    rows = sorted(run.samples, key=lambda row: digest("program", seed, row.task, row.method, row.id))
+    left = dict(_EXAMPLES)
+    shown: list[ProgramExample] = []
+    for row in rows:
+        for output, verdict in zip(row.outputs[:1], row.verdicts[:1], strict=False):
+            sort = "passed" if verdict["status"] == "passed" else "other"
+            if left[sort] and "prompt" in row.context:
+                left[sort] -= 1
+                title = f"{row.id}, {row.method}{f', {run.label}' if labelled else ''}"
+                shown.append(ProgramExample(title, row.context["prompt"], output, verdict["status"], verdict["detail"]))
+    return shown

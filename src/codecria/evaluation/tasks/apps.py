@@ -1,0 +1,227 @@
+"""APPS: programs for problems of programming contests, judged by their output (Hendrycks et al. 2021).
+
+The paper prompts with two solved problems and does not print them; the two here are our own. Of the published tests
+those whose input and output stand in the problem's text count as public: `pass@k filtered` is over the samples that
+pass these. The set itself is read from a file of its layout; `stand_in` takes 20 problems of CodeContests in its place,
+which the rows' `task` and the report say.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from codecria.common.errors import CodecriaError
+from codecria.corpus.evaluation_sets import read_rows
+from codecria.evaluation.answers import fenced_block
+from codecria.evaluation.data import DataFile, Found
+from codecria.evaluation.plots import pass_by_temperature
+from codecria.evaluation.programs import Item, SampledRecipe, program_groups
+from codecria.evaluation.protocol import Protocol
+from codecria.evaluation.subject import Asked
+from codecria.evaluation.task import Given, Group, Task
+from codecria.sandbox.limits import Limits
+from codecria.sandbox.verdict import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Difficulty = Literal["introductory", "interview", "competition"]
+APPS = DataFile("apps/test.jsonl", "APPS, test split", "MIT", hub=("codeparrot/apps", "test.jsonl"))
+CONTESTS = DataFile(
+    "code_contests/code_eval_code_contests.jsonl",
+    "CodeContests, 20 problems",
+    "CC-BY-4.0",
+    ("e286e28fe9d118f34580a36627ddd4f9105d651ef81c22f4cca406c96f94ac8f",),
+    stand_in=True,
+)
+LIMITS = Limits(wall_s=15.0, cpu_s=4.0, memory_bytes=1 << 30)
+STOP = ("\nQUESTION:", "\n---")
+_SHOTS = (
+    (
+        "A shelf holds n books side by side, each of some thickness. Print the thickness of all of them together.\n\n"
+        "Input: the number n, and on the next line n thicknesses.\nOutput: one number.",
+        "n = int(input())\nthicknesses = list(map(int, input().split()))\nprint(sum(thicknesses[:n]))\n",
+    ),
+    (
+        "For each of t words print YES if it reads the same from both ends, and NO if it does not.\n\n"
+        "Input: the number t, then t lines with a word each.\nOutput: t lines.",
+        'for _ in range(int(input())):\n    word = input().strip()\n    print("YES" if word == word[::-1] else "NO")\n',
+    ),
+)
+_SCORING = (
+    "every test: printed words equal the expected ones, or the called function's result does; pass@k without bias, "
+    "unfiltered and filtered by the tests that the problem's text shows"
+)
+PAPER = Protocol(
+    "paper",
+    "Code Llama, Table 3: two shots",
+    "two solved problems of our own, then QUESTION, the text, the starter code, how input comes, ANSWER",
+    f"{STOP}, or an end id",
+    "the output at the first stop string; no prompt is cut",
+    _SCORING,
+    "200 samples at T=0.6, top-p 0.95 for pass@5, pass@10 and pass@100; greedy where nothing is set",
+    {"shots": 2, "stop": STOP},
+)
+HARNESS = Protocol(
+    "harness",
+    "bigcode-evaluation-harness, apps-*",
+    "QUESTION, the text, the starter code, how input comes, ANSWER; no shot; not healed",
+    PAPER.stop,
+    PAPER.truncation,
+    _SCORING,
+    "as the caller says",
+    {"shots": 0, "stop": STOP, "heal": False},
+)
+INSTRUCT = Protocol(
+    "instruct",
+    "Code Llama, Table 15: zero-shot, in a conversation",
+    "one message by the model's template: the same without shots, and to answer in one fenced block",
+    "the template's end",
+    "the first fenced block is the program; an answer without one fails",
+    _SCORING,
+    PAPER.sampling,
+    {"shots": 0, "chat": True, "max_tokens": 1024},
+)
+
+
+class AppsRecipe(SampledRecipe):
+    """How APPS is run.
+
+    Attributes:
+        difficulties: whose problems; each is a table of its own.
+        shots: solved problems before the problem.
+        chat: whether it is asked in a conversation.
+        stand_in: take CodeContests' 20 problems in place of APPS.
+    """
+
+    protocols: ClassVar[tuple[Protocol, ...]] = (PAPER, HARNESS, INSTRUCT)
+
+    difficulties: tuple[Difficulty, ...] = ("introductory", "interview", "competition")
+    shots: Literal[0, 1, 2] = 2
+    chat: bool = False
+    stand_in: bool = False
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A problem. Of `tests`, pairs of input and output, the first `public` stand in its text."""
+
+    id: str
+    text: str
+    tests: Sequence[tuple[Any, Any]]
+    public: int
+    starter: str = ""
+    function: str = ""
+    difficulty: str = "code_contests"
+
+
+def load_apps(found: Found) -> Iterator[Contest]:
+    """APPS' problems that have tests, out of a file in the layout of its hub's copy.
+
+    Raises:
+        CodecriaError: a row is none.
+    """
+    for number, each in enumerate(read_rows(found.path), start=1):
+        row = cast("dict[str, Any]", each)
+        try:
+            tests = row["input_output"]
+            tests = cast("dict[str, Any]", json.loads(tests) if isinstance(tests, str) else tests) if tests else {}
+            pairs = list(zip(tests.get("inputs", []), tests.get("outputs", []), strict=True))
+            name = str(row.get("problem_id", row.get("id", number)))
+            text, difficulty = str(row["question"]), str(row["difficulty"])
+        except (KeyError, ValueError, AttributeError) as error:
+            what = f"no problem of APPS ({type(error).__name__}: {error})"
+            raise CodecriaError(what, where=f"{found.path}:{number}") from error
+        if pairs:
+            ordered, public = _public_first(pairs, text)
+            starter, function = str(row.get("starter_code") or ""), str(tests.get("fn_name") or "")
+            yield Contest(f"APPS/{name}", text, ordered, public, starter, function, difficulty)
+
+
+def load_contests(found: Found) -> Iterator[Contest]:
+    """The stand-in's problems."""
+    for each in read_rows(found.path):
+        row = cast("dict[str, Any]", each)
+        tests = cast("list[dict[str, dict[str, str]]]", json.loads(row["test"]))
+        pairs = [(test["input"]["stdin"], test["output"]["stdout"]) for test in tests]
+        ordered, public = _public_first(pairs, row["content"])
+        yield Contest(f"CodeContests/{row['id']}", row["content"], ordered, public)
+
+
+def _public_first(pairs: Sequence[tuple[Any, Any]], text: str) -> tuple[list[tuple[Any, Any]], int]:
+    """Tests with those first whose input and output stand in the text, blanks aside; and how many these are."""
+    words = " ".join(text.split())
+    public = [pair for pair in pairs if all(isinstance(part, str) and " ".join(part.split()) in words for part in pair)]
+    return [*public, *(pair for pair in pairs if pair not in public)], len(public)
+
+
+def contest_prompt(contest: Contest, shots: int) -> str:
+    """The problem behind solved ones."""
+    solved = "".join(f"{_asked(text, '', '')}{code}\n---\n" for text, code in _SHOTS[:shots])
+    return f"{solved}{_asked(contest.text, contest.starter, contest.function)}"
+
+
+def _asked(text: str, starter: str, function: str) -> str:
+    way = "Use Call-Based format" if function else "Use Standard Input format"
+    return f"\nQUESTION:\n{text}\n{starter}\n{way}\nANSWER:\n"
+
+
+def contest_programs(contest: Contest, code: str) -> list[Program]:
+    """The program with each test."""
+    if not contest.function:
+        return [
+            Program(code, f"assert stdout.split() == {str(output).split()!r}, stdout[:200]", stdin=str(given))
+            for given, output in contest.tests
+        ]
+    called = f"Solution().{contest.function}" if "class Solution" in code else contest.function
+    tests = [
+        f"_out = {called}(*{given!r})\n_out = list(_out) if isinstance(_out, tuple) else _out\n"
+        f"assert _out == {output!r} or [_out] == {output!r}, repr(_out)[:200]"
+        for given, output in contest.tests
+    ]
+    return [Program(code, each) for each in tests]
+
+
+def contest_item(contest: Contest, recipe: AppsRecipe) -> Item:
+    """A problem as a program to be written."""
+    prompt = contest_prompt(contest, recipe.shots)
+    if recipe.chat:
+        prompt = f"{prompt.strip()}\nAnswer with a Python program in one fenced code block."
+    asked = Asked(messages=[{"role": "user", "content": prompt}]) if recipe.chat else Asked(prompt=prompt)
+
+    def programs(text: str) -> list[Program] | None:
+        code = fenced_block(text) if recipe.chat else text
+        return None if code is None else contest_programs(contest, code)
+
+    return Item(contest.id, asked, programs, contest.public, LIMITS, {"prompt": prompt})
+
+
+def _groups(recipe: AppsRecipe, given: Given) -> list[Group]:
+    if recipe.stand_in:
+        items = [contest_item(each, recipe) for each in load_contests(given.data.find(CONTESTS))]
+        return program_groups(f"{TASK.name}/code_contests", items, recipe, given.seed)
+    found = list(load_apps(given.data.find(APPS)))
+    groups: list[Group] = []
+    for difficulty in recipe.difficulties:
+        items = [contest_item(each, recipe) for each in found if each.difficulty == difficulty]
+        groups += program_groups(f"{TASK.name}/{difficulty}", items, recipe, given.seed)
+    return groups
+
+
+TASK = Task(
+    name="apps",
+    recipe=AppsRecipe,
+    groups=_groups,
+    about="programs for contest problems that read and print, judged by all tests and filtered by the public ones",
+    titles={
+        "apps/introductory": "APPS, introductory",
+        "apps/interview": "APPS, interview",
+        "apps/competition": "APPS, competition",
+        "apps/code_contests": "In place of APPS: CodeContests, 20 problems",
+    },
+    headline="pass@1",
+    data=(APPS, CONTESTS),
+    plot=pass_by_temperature,
+)
