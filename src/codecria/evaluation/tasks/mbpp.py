@@ -5,6 +5,7 @@ Of the 3-shot prompt the paper says only that it has three shots; the layout is 
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -100,6 +101,7 @@ class Exercise:
     code: str
     shown: Sequence[str]
     tests: str
+    entry_point: str | None
 
 
 def load_exercises(path: Path) -> dict[int, Exercise]:
@@ -116,8 +118,18 @@ def load_exercises(path: Path) -> dict[int, Exercise]:
             raise CodecriaError(f"a task without '{missing[0]}'", where=f"{path}:{number}")
         tests = "\n".join([row["test_setup_code"], *row["test_list"]])
         code = row["code"].replace("\\r\n", "\n")
-        found[row["task_id"]] = Exercise(row["task_id"], row["text"], code, row["test_list"], tests)
+        found[row["task_id"]] = Exercise(
+            row["task_id"], row["text"], code, row["test_list"], tests, _entry_point(code, tests)
+        )
     return found
+
+
+def _entry_point(code: str, tests: str) -> str | None:
+    """The function or class of the solution that the tests call; `sum`, say, is then not taken for Python's own."""
+    calls = (node.func for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Call))
+    called = {each.id for each in calls if isinstance(each, ast.Name)}
+    defined = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return next((name for name in defined if name in called), None)
 
 
 def exercise_item(exercise: Exercise, shots: Sequence[Exercise], recipe: MbppRecipe) -> Item:
@@ -128,7 +140,7 @@ def exercise_item(exercise: Exercise, shots: Sequence[Exercise], recipe: MbppRec
 
         def answered(text: str) -> Program | None:
             code = between(text, "[PYTHON]", "[/PYTHON]") or fenced_block(text)
-            return None if code is None else Program(fenced_block(code) or code, exercise.tests)
+            return None if code is None else Program(fenced_block(code) or code, exercise.tests, exercise.entry_point)
 
         asked = Asked(messages=[{"role": "user", "content": words}])
         return Item(name, asked, answered, context={"prompt": words})
@@ -139,7 +151,7 @@ def exercise_item(exercise: Exercise, shots: Sequence[Exercise], recipe: MbppRec
         prompt = f"{solved}{_told(exercise)}[BEGIN]\n"
 
     def program(text: str) -> Program:
-        return Program(text, exercise.tests)
+        return Program(text, exercise.tests, exercise.entry_point)
 
     return Item(name, Asked(prompt=prompt), program, context={"prompt": prompt})
 

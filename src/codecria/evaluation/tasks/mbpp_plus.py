@@ -45,7 +45,7 @@ def plus_exercise(row: dict[str, Any], exercise: Exercise) -> Exercise:
     """The task with the tests of its row in MBPP+."""
     inputs = typed_inputs(row["assertion"], row["entry_point"], [*row["base_input"], *row["plus_input"]])
     tests = plus_tests(row["canonical_solution"], row["entry_point"], inputs, row["atol"])
-    return replace(exercise, code=row["canonical_solution"], tests=tests)
+    return replace(exercise, code=row["canonical_solution"], tests=tests, entry_point=row["entry_point"])
 
 
 def load_plus(plus: list[dict[str, Any]], exercises: dict[int, Exercise]) -> list[Exercise]:

@@ -1,8 +1,9 @@
 """EvalPlus's form: many inputs, and a reference solution that says what must come out (Liu et al. 2023).
 
 What counts as equal follows EvalPlus: `==`, else floats within the task's `atol` (1e-6 where none is given) or a
-relative 1e-7; for eight tasks the order does not count, for three only whether something came. Inputs stand in JSON,
-which has no tuples, sets or complex numbers: their types are read off the calls in the task's own assertions.
+relative 1e-7; for eight tasks the order does not count, for three only whether something came, and two may answer
+always True or always 0. Inputs stand in JSON, which has no tuples, sets or complex numbers: their types are read off
+the calls in the task's own assertions.
 """
 
 from __future__ import annotations
@@ -36,20 +37,24 @@ def _floats(value):
 def _right(out, wanted, atol):
     if _RULE == "unordered":
         return set(out) == set(wanted)
-    if _RULE == "anything" and not isinstance(out, bool):
-        return wanted == (out is not None)
-    if _RULE == "always" or (_RULE == "zero" and out == 0) or out == wanted:
+    if _RULE == "anything":
+        return (out if isinstance(out, bool) else out is not None) == (wanted is not None)
+    if out == wanted:
         return True
     atol = 1e-6 if atol == 0 and _floats(wanted) else atol
     return atol != 0 and type(out) is type(wanted) and _near(out, wanted, atol)
 
+import copy as _copy
+
 _reference = {}
 exec(_SOURCE, _reference)
+_degenerate = _RULE in ("true", "zero")
 for _input in _INPUTS:
-    import copy
-    _wanted = _reference[_NAME](*copy.deepcopy(_input))
-    _out = _CALLED(*copy.deepcopy(_input))
-    assert _right(_out, _wanted, _ATOL), f"{_NAME}{tuple(_input)!r} gives {_out!r}, not {_wanted!r}"[:300]
+    _wanted = _reference[_NAME](*_copy.deepcopy(_input))
+    _out = _CALLED(*_copy.deepcopy(_input))
+    _degenerate = _degenerate and _out == (_RULE == "true")
+    _right_here = _degenerate or _right(_out, _wanted, _ATOL)
+    assert _right_here, f"{_NAME}{tuple(_input)!r} gives {_out!r}, not {_wanted!r}"[:300]
 """
 
 
@@ -62,7 +67,7 @@ def plus_tests(reference: str, entry_point: str, inputs: list[list[Any]], atol: 
         inputs: the arguments of each call.
         atol: how far floats may lie apart.
     """
-    rule = {"are_equivalent": "always", "sum_div": "zero"}.get(entry_point, "")
+    rule = {"are_equivalent": "true", "sum_div": "zero"}.get(entry_point, "")
     rule = "unordered" if entry_point in UNORDERED else "anything" if entry_point in ANYTHING else rule
     values = {"_RULE": rule, "_SOURCE": reference, "_NAME": entry_point, "_ATOL": atol, "_INPUTS": inputs}
     given = "".join(f"{name} = {_literal(value)}\n" for name, value in values.items())
@@ -90,25 +95,37 @@ def typed_inputs(assertions: str, entry_point: str, inputs: list[list[Any]]) -> 
             except ValueError:
                 continue
     return [
-        [_conformed(value, [call[place] for call in calls if place < len(call)]) for place, value in enumerate(each)]
+        [_typed(value, [call[place] for call in calls if place < len(call)]) for place, value in enumerate(each)]
         for each in inputs
     ]
 
 
-def _conformed(value: Any, examples: list[Any]) -> Any:
-    """A value with the types of examples of it; parts of a container are like any part of an example."""
-    if isinstance(value, str):
-        numbers = [each for each in examples if isinstance(each, complex | float)]
-        return type(numbers[0])(value) if numbers and not any(isinstance(each, str) for each in examples) else value
+def _typed(value: Any, examples: list[Any], around: type[Any] = list) -> Any:
+    """A value with the types of examples of it.
+
+    Parts of a container are like any part of an example; deeper than the examples go, a list becomes what is `around`.
+    """
+    if isinstance(value, str) and examples and all(isinstance(each, int | float | complex) for each in examples):
+        return _number(value, any(isinstance(each, complex) for each in examples))
     if isinstance(value, dict):
         parts = [part for each in examples if isinstance(each, dict) for part in cast("dict[Any, Any]", each).values()]
-        return {key: _conformed(part, parts) for key, part in cast("dict[str, Any]", value).items()}
+        return {key: _typed(part, parts) for key, part in cast("dict[str, Any]", value).items()}
     if not isinstance(value, list):
         return value
     items = cast("list[Any]", value)
     containers = [each for each in examples if isinstance(each, list | tuple | set | dict)]
-    if containers and isinstance(containers[0], set | dict) and not items:
-        return {}  # as a literal {} in the assertions' sets is a dict
+    if not items and any(isinstance(each, set | dict) for each in containers):
+        return {}  # what the assertions write for an empty set
     parts = [part for each in containers for part in cast("list[Any]", each)]
-    sort = next((type(each) for each in containers if not isinstance(each, dict)), list)
-    return sort(_conformed(part, parts) for part in items)
+    sort = next((type(each) for each in containers if not isinstance(each, dict)), around)
+    return sort(_typed(part, parts, sort) for part in items)
+
+
+def _number(text: str, complex_numbers: bool) -> complex | float | str:
+    """What a number stands for that JSON keeps as text; another text as it is."""
+    for sort in (complex,) if complex_numbers else (float, complex):
+        try:
+            return sort(text)
+        except ValueError:
+            continue
+    return text

@@ -1,7 +1,7 @@
 """Repair in HumanEvalFix's form (Muennighoff et al. 2023): a function that fails its tests is to be written right.
 
-HumanEvalFix's bugs were made by hand. Here one mutation is put into each canonical solution (`sandbox/mutation.py`): the
-first, in an order drawn by key, with which the function fails its tests by an answer or an exception, not by time.
+HumanEvalFix's bugs were made by hand. Here one mutation is put into each canonical solution (`sandbox/mutation.py`):
+the first, in an order drawn by key, with which the function fails its tests by an answer or an exception, not by time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SCORING = "the function passes check(entry_point); pass@k without bias"
 COMPLETION = Protocol(
     "completion",
     "HumanEvalFix with tests, for base models",
-    "the wrong function without its docstring, the tests, a comment that asks for a repair, the function's head",
+    "the wrong function, its tests, a comment that asks for a repair, the function's head",
     f"{STOP}, or an end id",
     "the output at the first stop string",
     _SCORING,
@@ -42,7 +42,7 @@ COMPLETION = Protocol(
 INSTRUCT = Protocol(
     "instruct",
     "HumanEvalFix with tests, for instruct models",
-    "one message by the model's template: the wrong function, the tests, to answer with the right one in a fenced block",
+    "one message by the template: the wrong function, its tests; the right one is asked for in a fenced block",
     "the template's end",
     "the first fenced block is the program; an answer without one fails",
     _SCORING,
@@ -82,7 +82,8 @@ def repair_item(problem: Problem, mutant: str, chat: bool) -> Item:
     tests = problem.test.strip()
     if chat:
         words = (
-            f"This Python function fails its tests.\n\n```python\n{mutant}```\n\nThe tests:\n\n```python\n{tests}\n```\n\n"
+            f"This Python function fails its tests.\n\n```python\n{mutant}```\n\n"
+            f"The tests:\n\n```python\n{tests}\n```\n\n"
             "Answer with the repaired function, whole, its imports included, in one fenced code block."
         )
 
@@ -91,9 +92,8 @@ def repair_item(problem: Problem, mutant: str, chat: bool) -> Item:
             return None if block is None else Program(block, problem.test, problem.entry_point)
 
         return Item(problem.task_id, Asked(messages=[{"role": "user", "content": words}]), answered)
-    shown = (
-        f"{mutant}\n\n{tests}\n\n# The function {problem.entry_point} fails these tests. Repaired:\n{problem.prompt}"
-    )
+    comment = f"# The function {problem.entry_point} fails these tests. Repaired:"
+    shown = f"{mutant}\n\n{tests}\n\n{comment}\n{problem.prompt}"
 
     def program(text: str) -> Program:
         return Program(problem.prompt + text, problem.test, problem.entry_point)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from codecria.common.errors import CodecriaError
+from codecria.evaluation.data import Data, Found
+from codecria.evaluation.judge import Judge
+from codecria.evaluation.programs import program_groups
+from codecria.evaluation.subject import LocalSubject
+from codecria.evaluation.task import Given
+from codecria.evaluation.tasks import apps
+from codecria.evaluation.tasks.apps import AppsRecipe, contest_item, contest_programs, contest_prompt, load_apps
+from tests.evaluation.rows import finished
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from codecria.infill.layout import Sentinels
+    from codecria.model.transformer import Transformer
+    from codecria.sandbox.verdict import Program
+    from codecria.tokenizer.tokenizer import Tokenizer
+
+ROWS = [
+    {
+        "problem_id": 1,
+        "question": "Print the double.\n\nExample\n\nInput\n3\n\nOutput\n6\n",
+        "input_output": json.dumps({"inputs": ["10\n", "3\n", "-1\n"], "outputs": ["20\n", "6\n", "-2"]}),
+        "difficulty": "introductory",
+        "starter_code": "",
+        "solutions": '["print(2 * int(input()))"]',
+    },
+    {
+        "problem_id": 2,
+        "question": "Return the sum.",
+        "input_output": json.dumps({"fn_name": "add", "inputs": [[1, 2], [3, 4]], "outputs": [3, [7]]}),
+        "difficulty": "interview",
+        "starter_code": "class Solution:\n    def add(self, a, b):\n",
+    },
+    {"problem_id": 3, "question": "No tests.", "input_output": "", "difficulty": "interview", "starter_code": ""},
+]
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Found:
+    path = tmp_path / "apps" / "test.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return Data(tmp_path).find(apps.APPS)
+
+
+def test_the_published_layout_is_read_and_tests_shown_in_the_text_come_first(found: Found) -> None:
+    reading, calling = load_apps(found)
+    assert (reading.id, reading.difficulty, reading.public) == ("APPS/1", "introductory", 1)
+    assert reading.tests[0] == ("3\n", "6\n") and len(reading.tests) == 3
+    assert (calling.function, calling.public) == ("add", 0)
+    found.path.write_text('{"question": "q"}\n')
+    with pytest.raises(CodecriaError, match=r"test\.jsonl:1: no problem of APPS \(KeyError"):
+        list(load_apps(found))
+
+
+def test_programs_that_read_and_functions_that_are_called_are_judged(found: Found) -> None:
+    reading, calling = load_apps(found)
+    programs = {
+        "print(2 * int(input()))": (reading, True),
+        "print(6)": (reading, False),
+        "import sys; sys.exit(0)": (reading, False),
+        "class Solution:\n    def add(self, a, b):\n        return a + b\n": (calling, True),
+        "def add(a, b):\n    return a + b\n": (calling, True),
+        "def add(a, b):\n    return 3\n": (calling, False),
+    }
+    with Judge() as judge:
+        for code, (contest, right) in programs.items():
+            future = judge.submit_series(contest_programs(contest, code), apps.LIMITS)
+            if future is None:
+                pytest.skip(judge.reason)
+            assert all(verdict.passed for verdict in future.result()) == right, code
+
+
+def test_filtered_pass_at_k_is_over_the_samples_that_pass_the_public_tests(
+    found: Found, marked: tuple[Tokenizer, Sentinels], tiny_model: Transformer
+) -> None:
+    """Each sample becomes a program by its number: two are wrong at once, one in secret, one is right."""
+    reading, _ = load_apps(found)
+    codes = iter(["print(1)", "print(6)", "print(2 * int(input()))", "oops("])
+    recipe = AppsRecipe(samples=4, k=(1, 2), temperature=1.0, max_tokens=2, shots=0)
+    item = contest_item(reading, recipe)
+    numbered = [type(item)(item.id, item.asked, lambda _text: contest_programs(reading, next(codes)), item.public)]
+    (group,) = program_groups("apps/introductory", numbered, recipe, 0)
+    with Judge() as judge:
+        (row,) = finished(group.run(LocalSubject(tiny_model, marked[0]), judge))
+        if judge.reason:
+            pytest.skip(judge.reason)
+    assert sorted(verdict["public"] for verdict in row.verdicts) == ["failed", "failed", "passed", "passed"]
+    assert row.measures["pass@1"] == 0.25
+    assert row.measures["pass@1 filtered"] == 0.5
+    assert row.measures["pass@2 filtered"] == 1.0
+
+
+def test_two_solved_problems_stand_before_the_problem_and_are_right(found: Found) -> None:
+    reading, _ = load_apps(found)
+    prompt = contest_prompt(reading, 2)
+    assert prompt.count("\nQUESTION:\n") == 3 and prompt.count("\nANSWER:\n") == 3
+    assert prompt.endswith("Use Standard Input format\nANSWER:\n")
+    assert contest_prompt(reading, 0) in prompt
+    codes = [part.partition("\n---")[0] for part in prompt.split("\nANSWER:\n")[1:3]]
+    shown = [("3\n1 2 3\n", ["6"]), ("2\nabba\nab\n", ["YES", "NO"])]
+    with Judge() as judge:
+        for code, (given, wanted) in zip(codes, shown, strict=True):
+            contest = type(reading)("x", "", [(given, " ".join(wanted))], 0)
+            verdicts = judge.run(contest_programs(contest, code))
+            if verdicts is None:
+                pytest.skip(judge.reason)
+            assert verdicts[0].passed
+
+
+def test_the_stand_in_is_named_as_one(published_data: Path) -> None:
+    data = Data(published_data)
+    groups = apps.TASK.groups(AppsRecipe(stand_in=True), Given(data, 0))
+    assert sum(group.items for group in groups) == 20
+    assert data.found[apps.CONTESTS.path].told()["stand_in"]
+    contests = list(apps.load_contests(data.find(apps.CONTESTS)))
+    assert sum(contest.public > 0 for contest in contests) >= 10
+    programs = cast("list[Program]", contest_item(contests[0], AppsRecipe()).program("print(1)"))
+    assert len(programs) == len(contests[0].tests) > 50

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from codecria.common.errors import CodecriaError
+from codecria.evaluation.data import Data
+from codecria.evaluation.judge import Judge
+from codecria.evaluation.task import Given
+from codecria.evaluation.tasks.human_eval import HumanEvalRecipe
+from codecria.evaluation.tasks.human_eval_plus import TASK, plus_problem
+from codecria.evaluation.tasks.plus import LIMITS
+from codecria.sandbox.verdict import Program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROW = {
+    "task_id": "HumanEval/900",
+    "prompt": 'def half(values):\n    """Half of each."""\n',
+    "canonical_solution": "    return [value / 2 for value in values]\n",
+    "entry_point": "half",
+    "test": "",
+    "contract": "",
+    "base_input": [[[1, 2]]],
+    "plus_input": [[[]], [[3.0, -1]], [[1e300]]],
+    "atol": 0,
+}
+
+
+def test_a_row_of_the_release_compares_with_its_reference() -> None:
+    problem = plus_problem(ROW, "x")
+    bodies = {
+        "    return [value / 2 for value in values]\n": True,
+        "    return [value / 2 + 1e-9 for value in values]\n": True,
+        "    return [value * 0.5 + 1e-3 for value in values]\n": False,
+        "    return tuple(value / 2 for value in values)\n": False,
+        "    return [0.5, 1.0]\n": False,
+        "    values.clear()\n    return []\n": False,
+    }
+    with Judge() as judge:
+        programs = [Program(problem.prompt + body, problem.test, problem.entry_point) for body in bodies]
+        verdicts = judge.run(programs, LIMITS)
+        if verdicts is None:
+            pytest.skip(judge.reason)
+    assert [verdict.passed for verdict in verdicts] == list(bodies.values())
+    assert "half([1, 2],) gives" in verdicts[3].detail
+
+
+def test_the_file_is_read_and_another_layout_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "HumanEvalPlus.jsonl.gz"
+    import gzip
+
+    path.write_bytes(gzip.compress((json.dumps(ROW) + "\n").encode()))
+    (group,) = TASK.groups(HumanEvalRecipe(), Given(Data(tmp_path), 0))
+    assert group.items == 1
+    with pytest.raises(CodecriaError, match="a problem without 'plus_input'"):
+        plus_problem({name: value for name, value in ROW.items() if name != "plus_input"}, "file:1")
