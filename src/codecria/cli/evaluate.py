@@ -26,6 +26,9 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Take this file (`mbpp/mbpp.jsonl`) whatever its content. Repeatable."),
     ] = None,
+    contamination: Annotated[
+        bool, typer.Option(help="Count which items stand in the corpus's training files; reads all of them.")
+    ] = False,
     items: Annotated[int | None, typer.Option(min=1, help="Items of each task; all by default.")] = None,
     endpoint: EndpointOption = None,
     tokenizer: TokenizerOption = None,
@@ -73,6 +76,7 @@ def evaluate(
             "tokenizer": tokenizer,
             "execute": execute,
             "workers": workers,
+            "contamination": contamination,
             "seed": seed,
         }
         checked = build_recipe(EvaluateRecipe, values, overrides)

