@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from codecria.evaluation.task import Rows
     from codecria.generation.middle import InfillOptions
     from codecria.generation.sequence import Completion
+    from codecria.sandbox.languages import Source
     from codecria.sandbox.limits import Limits
     from codecria.sandbox.verdict import Program, Verdict
 
@@ -91,7 +92,7 @@ class Item:
 
     id: str
     asked: Asked
-    program: Callable[[str], Program | None]
+    program: Callable[[str], Program | Source | None]
     limits: Limits | None = None
     context: Mapping[str, str] = field(default_factory=dict[str, str])
     more: Callable[[str], dict[str, float]] | None = None

@@ -9,7 +9,20 @@ from pydantic import SerializerFunctionWrapHandler, create_model, model_serializ
 
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import Recipe
-from codecria.evaluation.tasks import human_eval, perplexity, single_line_corpus, single_line_human_eval
+from codecria.evaluation.tasks import (
+    bold,
+    docstring,
+    false_refusals,
+    human_eval,
+    multipl_e,
+    multipl_e_fim,
+    perplexity,
+    round_trip,
+    single_line_corpus,
+    single_line_human_eval,
+    truthful_qa,
+    type_inference,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +35,14 @@ TASKS: tuple[Task[Any], ...] = (
     single_line_corpus.TASK,
     single_line_human_eval.TASK,
     human_eval.TASK,
+    multipl_e.TASK,
+    multipl_e_fim.TASK,
+    docstring.TASK,
+    round_trip.TASK,
+    type_inference.TASK,
+    truthful_qa.TASK,
+    bold.TASK,
+    false_refusals.TASK,
 )
 """In the order in which they are run."""
 
