@@ -25,6 +25,7 @@ LIMITS = Limits(
 )
 QUICK = ("js", "php", "sh")
 EVERY = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in LANGUAGES]
+EVERY_FOR_LONG = [pytest.param(name, marks=() if name == "sh" else pytest.mark.slow) for name in LANGUAGES]
 HERE = {report.name for report in toolchain_reports() if report.available}
 
 
@@ -84,7 +85,7 @@ def test_the_compiler_s_first_lines_are_told(sandbox: Sandbox, language: str) ->
     assert "error" in verdict.detail
 
 
-@pytest.mark.parametrize("language", EVERY)
+@pytest.mark.parametrize("language", EVERY_FOR_LONG)
 def test_an_endless_program_is_stopped(sandbox: Sandbox, language: str) -> None:
     assert sandbox.run(source(language, programs.ENDLESS)).status == "timeout"
 

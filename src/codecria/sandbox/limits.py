@@ -19,7 +19,8 @@ class Limits:
     Attributes:
         wall_s: seconds from its start to its verdict; of a program that is built first, seconds it runs.
         build_wall_s: seconds a compiler has, of processor time too (`languages`; Python is not built).
-        cpu_s: seconds of processor time of each process, rounded up to whole ones.
+        cpu_s: seconds of processor time of each process, rounded up to whole ones. Of other languages than Python, of
+            all processes of a program.
         memory_bytes: address space of each process (RLIMIT_AS); at least 64 MiB. Of other languages than Python, what
             all processes of a program hold together.
         processes: processes at once. 1 refuses fork and exec; more needs a backend that can count them.
