@@ -45,6 +45,17 @@ WRONG = dict.fromkeys(("cpp", "java", "cs", "ts", "js"), "    return a - b;") | 
     "php": "    return $a - $b;",
     "sh": "    echo $(($1 - $2))",
 }
+TOLD = {
+    "cpp": "Assertion `add(2, 3) == 5' failed",
+    "java": "java.lang.AssertionError",
+    "cs": "System.Exception: assertion failed",
+    "php": "Uncaught Exception: Test failed!",
+    "ts": "AssertionError [ERR_ASSERTION]",
+    "js": "AssertionError [ERR_ASSERTION]",
+    "sh": "exit status 1",
+}
+"""What the verdict on a wrong program tells."""
+
 UNBUILDABLE = {
     "cpp": '    return "text";',
     "java": '    return "text";',
@@ -104,7 +115,7 @@ CONNECTING = {
     "    if (connect(s, (sockaddr *)&to, sizeof to)) abort(); return a + b;",
     "java": '    try {{ new java.net.Socket("127.0.0.1", {port}).close(); }}\n'
     "    catch (java.io.IOException error) {{ throw new RuntimeException(error); }} return a + b;",
-    "cs": '    new System.Net.Sockets.TcpClient("127.0.0.1", {port}).Close(); return a + b;',
+    "cs": '    new System.Net.Sockets.TcpClient("127.0.0.1", {port}).GetStream().WriteByte(1); return a + b;',
     "php": "    if (!stream_socket_client('tcp://127.0.0.1:{port}')) exit(1); return $a + $b;",
     "ts": "    require('node:child_process').execFileSync('/usr/bin/bash', ['-c', ': > /dev/tcp/127.0.0.1/{port}']);\n"
     "    return a + b;",

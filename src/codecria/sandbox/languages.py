@@ -34,9 +34,9 @@ _BUILD, _RUN = "build", "run"
 _NO_MEMORY = re.compile(
     r"OutOfMemory|heap out of memory|Allowed memory size of|std::bad_alloc|[Cc]annot allocate|[Oo]ut of memory"
 )
-_TELLING = re.compile(r"error|exception|assert|failed", re.IGNORECASE)
+_TELLING = re.compile(r"(error|exception)\b[^:]*:|syntax error|^exception in|assertion.* failed", re.IGNORECASE)
 _DETAIL_CHARACTERS = 400
-_COMPILER_LINES = 3
+_BUILD_LINES, _RUN_LINES = 3, 2
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def conclude(answer: Mapping[str, Any], nonce: str) -> Verdict:
         found = "failed" if status == "exited" else "crashed"
         found = "build" if building else found
         found = "memory" if _NO_MEMORY.search(said) else found
-        told = _told(said, _COMPILER_LINES if building else 1)
+        told = _told(said, _BUILD_LINES if building else _RUN_LINES)
         detail = f"{told} ({detail})" if told else detail
     else:
         found = status
