@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecria.evaluation.smoothed_bleu import bleu_tokens, smoothed_bleu
@@ -32,6 +32,7 @@ def test_marks_and_underscores_are_tokens() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.text(min_size=1, max_size=60))
 def test_between_0_and_1_and_1_for_itself(output: str, truth: str) -> None:
     assert 0 <= smoothed_bleu(output, truth) <= 1 + 1e-12

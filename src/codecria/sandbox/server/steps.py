@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _MAIN = "program"
 _CANNOT_START = 127
 _KERNEL_CPU = 2
+_PATIENCE_S = 5.0
 
 
 class Steps(Trial):
@@ -69,6 +70,7 @@ class Steps(Trial):
             found = {"status": error.args[0], "detail": error.args[1]}
         finally:
             self._end()
+            self.astray = not self._gone()
         wall_s = time.monotonic() - self._started_s
         with contextlib.suppress(OverLimitError):
             self._collect()
@@ -87,6 +89,13 @@ class Steps(Trial):
         with contextlib.suppress(OSError):
             os.execve(command[0], command, {**os.environ, **self._request["environment"]})
         os._exit(_CANNOT_START)
+
+    def _gone(self) -> bool:
+        """Wait until what was killed has ended; whether it has."""
+        until_s = time.monotonic() + _PATIENCE_S
+        while (left := any(_group(self._halves[_MAIN]))) and time.monotonic() < until_s:
+            time.sleep(0.001)
+        return not left
 
     def _ended(self) -> bool:
         """Whether the command has ended; what it started may still run."""
