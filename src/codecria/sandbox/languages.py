@@ -36,6 +36,7 @@ _NO_MEMORY = re.compile(
 )
 _TELLING = re.compile(r"(error|exception)\b[^:]*:|syntax error|^exception in|assertion.* failed", re.IGNORECASE)
 _DETAIL_CHARACTERS = 400
+_ABORTED = re.compile(r": Assertion `.*' failed\.$", re.MULTILINE)
 _BUILD_LINES, _RUN_LINES = 3, 2
 
 
@@ -227,7 +228,8 @@ def conclude(answer: Mapping[str, Any], nonce: str) -> Verdict:
         found = "passed" if marked in printed else "failed"
         detail = "" if found == "passed" else "it ended (status 0) before the tests were done"
     elif status in ("exited", "crashed"):
-        found = "failed" if status == "exited" else "crashed"
+        # A failed `assert` of C++ ends in SIGABRT.
+        found = "failed" if status == "exited" or _ABORTED.search(said) else "crashed"
         found = "build" if building else found
         found = "memory" if _NO_MEMORY.search(said) else found
         told = _told(said, _BUILD_LINES if building else _RUN_LINES)
