@@ -86,6 +86,7 @@ class Language:
 
 _NODE = "{node} --max-old-space-size={heap_mb} "
 _NODE_MARK = 'globalThis.process.stdout.write("\\n" + "{a}" + "{b}" + "\\n");'
+_NODE_SETTINGS = (("OPENSSL_CONF", "/dev/null"),)
 _JVM = "-XX:+UseSerialGC -XX:-UsePerfData -XX:TieredStopAtLevel=1"
 _JVM_OF_JAVAC = _JVM.replace("-XX", "-J-XX")
 
@@ -128,6 +129,7 @@ LANGUAGES: dict[str, Language] = {
         ("node", "tsc"),
         "apt install nodejs npm, then npm install --prefix {cache}/typescript typescript@5",
         f"(globalThis as any){_NODE_MARK.removeprefix('globalThis')}",
+        environment=_NODE_SETTINGS,
     ),
     "cs": Language(
         "C#",
@@ -155,6 +157,7 @@ LANGUAGES: dict[str, Language] = {
         ("node",),
         "apt install nodejs",
         _NODE_MARK,
+        environment=_NODE_SETTINGS,
     ),
 }
 """By the names MultiPL-E gives them: the paper's six, and JavaScript."""
