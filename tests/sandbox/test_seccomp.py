@@ -102,6 +102,27 @@ def test_arguments_decide(column: int, name: str, arguments: tuple[int, ...], pr
     assert answer(program, syscalls.AUDIT_ARCH[column], number, *arguments) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("execve", (), ALLOW),
+        ("clone", (0x1200011,), ALLOW),
+        ("kill", (1,), EPERM),  # where more processes are allowed a program may signal them, a toolchain's may not
+        ("kill", (0xFFFFFFFF,), EPERM),
+        ("kill", (OWN_PID,), ALLOW),
+        ("tgkill", (OWN_PID, 5), ALLOW),
+        ("sched_setscheduler", (), PRETEND),
+        ("socket", (), EPERM),
+        ("setsid", (), EPERM),
+        ("setpgid", (), EPERM),
+    ],
+)
+def test_what_toolchains_may(column: int, name: str, arguments: tuple[int, ...], expected: int) -> None:
+    program = seccomp.build(column, 32, toolchains=True)
+    number = syscalls.numbers(column)[name]
+    assert answer(program, syscalls.AUDIT_ARCH[column], number, *arguments) == expected
+
+
 HEADERS = {
     0: Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"),
     1: Path("/usr/include/asm-generic/unistd.h"),

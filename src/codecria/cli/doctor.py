@@ -8,7 +8,7 @@ import typer
 
 
 def doctor() -> None:
-    """Show the processor's formats, the sandboxes, and attack the one that would be used.
+    """Show the processor's formats, the sandboxes, the languages they run, and attack the one that would be used.
 
     **Example**
 
@@ -20,7 +20,7 @@ def doctor() -> None:
 
     from codecria.common.errors import CodecriaError
     from codecria.model.precision import compute_dtype, pick_device
-    from codecria.sandbox import available_backends, open_sandbox, run_attacks
+    from codecria.sandbox import available_backends, open_sandbox, run_attacks, toolchain_reports
 
     device = pick_device()
     typer.echo(f"python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
@@ -30,6 +30,10 @@ def doctor() -> None:
         table.add_row(backend.name, "yes" if backend.available else "no", backend.reason)
     console = Console()
     console.print(table)
+    languages = Table("language", "usable", "", box=None, pad_edge=False, header_style="bold")
+    for report in toolchain_reports():
+        languages.add_row(report.title, "yes" if report.available else "no", report.reason)
+    console.print(languages)
     attacks = Table("attack", "contained", "verdict", box=None, pad_edge=False, header_style="bold")
     through: list[str] = []
     with open_sandbox() as sandbox:

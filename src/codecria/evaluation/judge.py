@@ -7,8 +7,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from codecria.common.errors import CodecriaError
+from codecria.sandbox.languages import TOOLCHAIN_LIMITS, Source
 from codecria.sandbox.limits import Limits
 from codecria.sandbox.runner import Sandbox, open_sandbox
+from codecria.sandbox.toolchains import toolchain_reports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +25,7 @@ class Judge:
     Where no sandbox can be had nothing is run: `reason` says why, and tasks write it into their rows.
 
     Args:
-        limits: of a program that brings none; the sandbox's own by default.
+        limits: of a Python program that brings none; the sandbox's own by default.
         workers: programs at a time.
         enabled: False runs nothing, and says so.
     """
@@ -34,33 +36,39 @@ class Judge:
         self._stack = ExitStack()
         # Entered first, so closed last: what still waits in it has been cancelled by its sandbox then.
         self._pool = self._stack.enter_context(ThreadPoolExecutor(workers, "judge"))
-        self._sandboxes: dict[Limits, Sandbox] = {}
+        self._sandboxes: dict[tuple[Limits, bool], Sandbox] = {}
         self.reason = "" if enabled else "execution is switched off"
 
-    def submit(self, program: Program, limits: Limits | None = None) -> Future[Verdict] | None:
+    def submit(self, program: Program | Source, limits: Limits | None = None) -> Future[Verdict] | None:
         """Run a program while the caller goes on; None where it cannot be run, and `reason` is set."""
-        sandbox = self._sandbox(limits)
+        sandbox = self._sandbox(program, limits)
         return None if sandbox is None else sandbox.submit(program)
 
-    def submit_series(self, programs: Sequence[Program], limits: Limits | None = None) -> Future[list[Verdict]] | None:
-        """Run programs one after another up to the first that does not pass, while the caller goes on.
+    def submit_series(
+        self, programs: Sequence[Program | Source], limits: Limits | None = None
+    ) -> Future[list[Verdict]] | None:
+        """Run programs of one kind one after another up to the first that does not pass, while the caller goes on.
 
         Returns:
             Their verdicts, to come; None where they cannot be run, and `reason` is set.
         """
-        sandbox = self._sandbox(limits)
+        sandbox = self._sandbox(programs[0], limits)
         return None if sandbox is None else self._pool.submit(_run_series, sandbox, programs)
 
-    def _sandbox(self, limits: Limits | None) -> Sandbox | None:
-        chosen = limits or self._limits
-        if chosen not in self._sandboxes and not self.reason:
+    def _sandbox(self, program: Program | Source, limits: Limits | None) -> Sandbox | None:
+        """The sandbox of a program's kind, Python or the other languages; opened with the first that asks."""
+        other = isinstance(program, Source)
+        key = (limits or (TOOLCHAIN_LIMITS if other else self._limits), other)
+        if key not in self._sandboxes and not self.reason:
+            here = [report.name for report in toolchain_reports() if report.available] if other else []
             try:
-                self._sandboxes[chosen] = self._stack.enter_context(open_sandbox(chosen, workers=self._workers))
+                opened = open_sandbox(key[0], workers=self._workers, languages=here)
+                self._sandboxes[key] = self._stack.enter_context(opened)
             except CodecriaError as error:
                 self.reason = f"no sandbox: {error}"
-        return None if self.reason else self._sandboxes[chosen]
+        return None if self.reason else self._sandboxes[key]
 
-    def run(self, programs: Sequence[Program], limits: Limits | None = None) -> list[Verdict] | None:
+    def run(self, programs: Sequence[Program | Source], limits: Limits | None = None) -> list[Verdict] | None:
         """A verdict for each program in order; None where they cannot be run, and `reason` is set."""
         futures = [self.submit(program, limits) for program in programs]
         return [future.result() for future in futures if future is not None] if not self.reason else None
@@ -72,7 +80,7 @@ class Judge:
         self._stack.close()
 
 
-def _run_series(sandbox: Sandbox, programs: Sequence[Program]) -> list[Verdict]:
+def _run_series(sandbox: Sandbox, programs: Sequence[Program | Source]) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for program in programs:
         verdicts.append(sandbox.run(program))

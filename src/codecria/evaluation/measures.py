@@ -68,6 +68,22 @@ bits_per_character_with_end | bits per character, middle and end | bits | lower
 right.
 bits_per_byte | bits per byte | bits | lower
 −log2 p(text) / its bytes in UTF-8.
+bleu | smoothed BLEU-4 | % | higher
+Of each text against the docstring's first paragraph, in lower case; the mean over texts.
+answered | answered | % | higher
+Something that can stand at the place was written.
+mc1 | MC1 | % | higher
+The best answer is more probable than every wrong one.
+mc2 | MC2 | % | higher
+The right answers' share of the probability of all given answers.
+truthful | truthful | % | higher
+Share of written answers that a judge holds true; no judge is part of codecria.
+sentiment | sentiment | | higher
+VADER's compound score of the beginning with its completion, from −1 to 1. Higher is friendlier, not better.
+sentiment_completion | sentiment, completion alone | | higher
+The same of the completion without its beginning.
+refused | declined | % | lower
+The answer opens with a refusal.
 perplexity | perplexity per token | | lower
 exp of the mean −ln p a token; comparable between models of the same vocabulary only.
 """

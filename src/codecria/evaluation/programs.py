@@ -13,6 +13,7 @@ from codecria.evaluation.pass_at_k import pass_at_k
 from codecria.evaluation.protocol import TaskRecipe
 from codecria.evaluation.samples import Sample
 from codecria.evaluation.task import Group, in_groups
+from codecria.sandbox.languages import Source
 from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Item:
 
     id: str
     asked: Asked
-    program: Callable[[str], Program | Sequence[Program] | None]
+    program: Callable[[str], Program | Source | Sequence[Program] | None]
     public: int = 0
     limits: Limits | None = None
     context: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -157,7 +158,7 @@ def run_programs(
     def run(at: int, number: int, completion: Completion) -> None:
         item = items[fitting[at]]
         program = item.program(completion.text)
-        series = [program] if isinstance(program, Program) else program
+        series = [program] if isinstance(program, Program | Source) else program
         futures[fitting[at], number] = judge.submit_series(series, item.limits) if series else None
 
     written = subject.write([asked[place] for place in fitting], run)

@@ -74,6 +74,10 @@ class Subject(ABC):
         They share one number of samples and do not depend on what was written before.
         """
 
+    @abstractmethod
+    def fresh(self) -> Generator:
+        """The model as people use it, with nothing read yet."""
+
     def reason_against(self, asked: Asked) -> str:
         """Why this model cannot be asked so; "" when it can."""
         if asked.pair is not None:
@@ -194,6 +198,10 @@ class RemoteSubject(Subject):
     def max_positions(self) -> int | None:
         """As the server says; None where it does not."""
         return self._positions
+
+    def fresh(self) -> Generator:
+        """What writes behind the server."""
+        return self._generator
 
     def write(self, asked: Sequence[Asked], done: Done | None = None) -> list[list[Completion]]:
         """See `Subject.write`. Each prompt is a request of its own."""

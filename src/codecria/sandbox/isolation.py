@@ -8,6 +8,10 @@ landlock
     Where bubblewrap is absent or may not make namespaces: Landlock (Linux 5.13 and later), seccomp and resource limits.
     Programs may write their current folder (`$TMPDIR`); `/tmp` itself only under bubblewrap.
 
+Toolchains of other languages (`languages`) run in servers of their own, which may start processes, see the folders
+their language names, and under bubblewrap `/proc` of their own namespace. Their memory is watched every 20 ms, so more
+than `memory_bytes` may be held for that long; a process never has more than four times as much mapped to be written.
+
 Neither protects from a fault in the kernel or the processor, nor from the use of a whole core and of `memory_bytes` for
 `wall_s` seconds, twice (program and tests). Everything in `/usr` can be read. Modes and times of files cannot be set:
 the calls do nothing and succeed. The tests' memory is out of the program's reach, but both share the processor and
@@ -95,8 +99,17 @@ def missing(backend: BackendName) -> str | None:
     return None
 
 
-def prepare(flavour: Flavour, limits: Limits, import_paths: Sequence[Path], index: int) -> Launch:
-    """Everything needed to start server number `index`; makes its folder where the backend needs one."""
+def prepare(
+    flavour: Flavour,
+    limits: Limits,
+    import_paths: Sequence[Path],
+    index: int,
+    toolchains: Sequence[Path] | None = None,
+) -> Launch:
+    """Everything needed to start server number `index`; makes its folder where the backend needs one.
+
+    `toolchains`: what commands of other languages need to see; None for a server that runs Python alone.
+    """
     interpreter = base_interpreter()
     account = _ACCOUNTS[(os.getpid() + index) % len(_ACCOUNTS)] if flavour.own_account else None
     folder = None
@@ -107,19 +120,22 @@ def prepare(flavour: Flavour, limits: Limits, import_paths: Sequence[Path], inde
             os.chown(folder, account, account)
         work = str(folder)
     environment = {"LANG": "C.UTF-8", "HOME": work, "TMPDIR": work, "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
+    shown = [*interpreter.readable, *import_paths, *(toolchains or ())]
+    proc = ["/proc"] if toolchains is not None and flavour.backend == "bubblewrap" else []
     settings = Settings(
         work=work,
+        toolchains=toolchains is not None,
         account=account,
         counted=flavour.counted,
         landlock=flavour.backend == "landlock",
-        readable=[*_SYSTEM, *_DEVICES, *map(str, interpreter.readable), *map(str, import_paths)],
+        readable=[*_SYSTEM, *_DEVICES, *map(str, shown), *proc],
         import_paths=[str(path) for path in import_paths],
         recycle_after=_RECYCLE_AFTER,
-        **asdict(limits),
+        **{name: value for name, value in asdict(limits).items() if name != "build_wall_s"},
     )
     if flavour.backend == "landlock":
         return Launch(interpreter.command(_start(_SERVER.parent)), environment, settings, folder)
-    command = _bubblewrap(flavour, limits, [*interpreter.readable, *import_paths], environment)
+    command = _bubblewrap(flavour, limits, shown, environment, proc=bool(proc) or not flavour.counted)
     return Launch([*command, *interpreter.command(_start(Path("/codecria")))], {}, settings, None)
 
 
@@ -128,7 +144,9 @@ def _start(folder: Path) -> str:
     return f"import sys; sys.path.insert(0, {str(folder)!r}); from server.main import main; del sys.path[0]; main()"
 
 
-def _bubblewrap(flavour: Flavour, limits: Limits, shown: list[Path], environment: dict[str, str]) -> list[str]:
+def _bubblewrap(
+    flavour: Flavour, limits: Limits, shown: list[Path], environment: dict[str, str], *, proc: bool
+) -> list[str]:
     """The bwrap command up to the interpreter's. `shown` is what can be seen besides the system.
 
     Root keeps its capabilities inside a new user namespace, so all are dropped; for an account of its own the server
@@ -158,8 +176,9 @@ def _bubblewrap(flavour: Flavour, limits: Limits, shown: list[Path], environment
     for path in shown:
         command += ["--ro-bind", str(path), str(path)]
     command += ["--ro-bind", str(_SERVER), "/codecria/server"]
-    if not flavour.counted:
-        command += ["--proc", "/proc"]  # the server counts threads there; programs may not read it
+    if proc:
+        # The server counts threads and memory there; Landlock lets toolchains alone read it.
+        command += ["--proc", "/proc", "--symlink", "/proc/self/fd", "/dev/fd"]
     return [*command, "--remount-ro", "/", "--chdir", _BOX, "--"]
 
 

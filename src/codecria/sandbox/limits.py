@@ -17,9 +17,12 @@ class Limits:
     those that wait.
 
     Attributes:
-        wall_s: seconds from its start to its verdict.
-        cpu_s: seconds of processor time of each process, rounded up to whole ones.
-        memory_bytes: address space of each process (RLIMIT_AS); at least 64 MiB.
+        wall_s: seconds from its start to its verdict; of a program that is built first, seconds it runs.
+        build_wall_s: seconds a compiler has, of processor time too (`languages`; Python is not built).
+        cpu_s: seconds of processor time of each process, rounded up to whole ones. Of other languages than Python, of
+            all processes of a program.
+        memory_bytes: address space of each process (RLIMIT_AS); at least 64 MiB. Of other languages than Python, what
+            all processes of a program hold together.
         processes: processes at once. 1 refuses fork and exec; more needs a backend that can count them.
         threads: threads at once, over all processes.
         file_bytes: size of a file, and of all files together.
@@ -27,6 +30,7 @@ class Limits:
     """
 
     wall_s: float = 10.0
+    build_wall_s: float = 60.0
     cpu_s: float = 3.0
     memory_bytes: int = 512 << 20
     processes: int = 1

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Literal, cast
 from codecria.common.errors import CodecriaError
 from codecria.sandbox.attacks import self_test
 from codecria.sandbox.isolation import BACKENDS, BackendName, Flavour, flavours, missing
+from codecria.sandbox.languages import TOOLCHAIN_LIMITS, Source
 from codecria.sandbox.limits import Limits
+from codecria.sandbox.toolchains import Toolchain, find_toolchain
 from codecria.sandbox.worker import BrokenError, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from codecria.sandbox.verdict import Program, Verdict
@@ -43,25 +45,45 @@ class Sandbox:
         workers: how many programs run at once.
     """
 
-    def __init__(self, flavour: Flavour, limits: Limits, workers: int, import_paths: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        flavour: Flavour,
+        limits: Limits,
+        workers: int,
+        import_paths: Sequence[Path],
+        toolchains: Mapping[str, Toolchain] | None = None,
+    ) -> None:
         self.backend: BackendName = flavour.backend
         self.description = ""
         self.limits = limits
         self.workers = workers
-        self._all = [Worker(flavour, limits, import_paths, index) for index in range(workers)]
+        self._toolchains = toolchains or {}
+        self._all = [Worker(flavour, limits, import_paths, index, toolchains) for index in range(workers)]
         self._free = collections.deque(self._all)
         self._of_thread = threading.local()
         self._pool = ThreadPoolExecutor(workers, "sandbox", initializer=self._take_worker)
 
-    def run(self, program: Program) -> Verdict:
-        """Judge one program. Whatever the program does, this returns a verdict."""
+    def run(self, program: Program | Source) -> Verdict:
+        """Judge one program. Whatever the program does, this returns a verdict.
+
+        Raises:
+            CodecriaError: see `submit`.
+        """
         return self.submit(program).result()
 
-    def submit(self, program: Program) -> Future[Verdict]:
-        """Judge one program while the caller goes on; programs wait for a free worker in the order they came."""
+    def submit(self, program: Program | Source) -> Future[Verdict]:
+        """Judge one program while the caller goes on; programs wait for a free worker in the order they came.
+
+        Raises:
+            CodecriaError: a language the sandbox was not opened for; in the future, tests that do not end as `Source`
+                says.
+        """
+        if isinstance(program, Source) and program.language not in self._toolchains:
+            mend = f"open_sandbox(languages=['{program.language}'])"
+            raise CodecriaError(f"the sandbox was not opened for '{program.language}'", where="sandbox", mend=mend)
         return self._pool.submit(lambda: cast("Worker", self._of_thread.worker).judge(program))
 
-    def run_many(self, programs: Iterable[Program]) -> Generator[Verdict]:
+    def run_many(self, programs: Iterable[Program | Source]) -> Generator[Verdict]:
         """Judge many, several at once; one verdict for each, in their order. Programs are drawn as they are needed."""
         waiting: collections.deque[Future[Verdict]] = collections.deque()
         try:
@@ -110,16 +132,20 @@ def open_sandbox(
     backend: Literal["auto"] | BackendName = "auto",
     workers: int = 1,
     import_paths: Sequence[Path] = (),
+    languages: Sequence[str] = (),
 ) -> Generator[Sandbox]:
     """A sandbox for as long as the block runs.
 
     Args:
-        limits: what each program may use; the defaults of `Limits` if None.
+        limits: what each program may use; if None the defaults of `Limits`, with languages `TOOLCHAIN_LIMITS`.
         backend: `auto` takes the first that passes its self-test: bubblewrap, then landlock.
         workers: how many programs run at once.
         import_paths: folders programs and tests may import from besides the standard library, read-only.
+        languages: of `LANGUAGES`, whose programs (`Source`) it will run. Give none where only Python is run: its
+            servers start no processes and see less.
 
     Raises:
+        CodecriaError: a language's tools are not here.
         CodecriaError: no backend isolates programs on this machine. Nothing is ever run without isolation.
     """
     if backend != "auto" and backend not in BACKENDS:
@@ -130,9 +156,11 @@ def open_sandbox(
         if not path.is_dir():
             raise CodecriaError("no such folder to import from", where=path)
     resolved = tuple(path.resolve() for path in import_paths)
+    toolchains = {name: find_toolchain(name) for name in languages} if languages else None
+    limits = limits or (TOOLCHAIN_LIMITS if languages else Limits())
     reasons: list[str] = []
     for name in BACKENDS if backend == "auto" else (backend,):
-        sandbox, reason = _try(name, limits or Limits(), workers, resolved)
+        sandbox, reason = _try(name, limits, workers, resolved, toolchains)
         if sandbox is not None:
             with contextlib.closing(sandbox):
                 yield sandbox
@@ -154,7 +182,13 @@ def available_backends() -> list[BackendReport]:
     return reports
 
 
-def _try(name: BackendName, limits: Limits, workers: int, import_paths: Sequence[Path]) -> tuple[Sandbox | None, str]:
+def _try(
+    name: BackendName,
+    limits: Limits,
+    workers: int,
+    import_paths: Sequence[Path],
+    toolchains: Mapping[str, Toolchain] | None = None,
+) -> tuple[Sandbox | None, str]:
     """A sandbox that passed its self-test and how it works, or None and why not."""
     reason = missing(name)
     if reason is not None:
@@ -164,7 +198,7 @@ def _try(name: BackendName, limits: Limits, workers: int, import_paths: Sequence
         if limits.processes > 1 and not flavour.counted:
             reasons.append(f"{limits.processes} processes a program cannot be counted here; set processes to 1")
             continue
-        sandbox = Sandbox(flavour, limits, workers, import_paths)
+        sandbox = Sandbox(flavour, limits, workers, import_paths, toolchains)
         try:
             sandbox.check()
             return sandbox, sandbox.description

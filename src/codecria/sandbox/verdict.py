@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["passed", "failed", "timeout", "memory", "output", "crashed", "error"]
+Status = Literal["passed", "failed", "timeout", "memory", "output", "crashed", "build", "error"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class Verdict:
     Attributes:
         status: `passed`: every test ran to its end without an exception. `failed`: a test or the program raised, or one
             of them ended early. `timeout`, `memory`, `output`: over that limit. `crashed`: killed by a signal.
+            `build`: a compiler refused it (other languages than Python).
             `error`: the sandbox itself failed; the program was not judged.
         detail: why, in one line: the exception, the line of the tests, the line of the program.
         wall_s: seconds from the program's start to its verdict.
         output: what the program printed, at most `Limits.output_bytes`.
-        calls: how often the tests called the program; 0 with `passed` means that the tests test nothing.
+        calls: how often the tests called the program; 0 with `passed` means that the tests test nothing. Not counted in
+            other languages than Python.
     """
 
     status: Status

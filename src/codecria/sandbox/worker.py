@@ -18,11 +18,13 @@ import time
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from codecria.sandbox.isolation import Flavour, Launch, prepare
+from codecria.sandbox.languages import Source, conclude, steps
 from codecria.sandbox.server import wire
+from codecria.sandbox.toolchains import Toolchain, folders_of
 from codecria.sandbox.verdict import Program, Status, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from codecria.sandbox.limits import Limits
@@ -40,12 +42,27 @@ class Worker:
     """Runs programs one after another in a server of its own.
 
     Start and use it in one thread that lives as long as the worker: the kernel ends the server with that thread.
+
+    Args:
+        flavour: how its server is started.
+        limits: of each program.
+        import_paths: see `runner.open_sandbox`.
+        index: its number among the workers of a sandbox.
+        toolchains: by language; None for Python alone.
     """
 
-    def __init__(self, flavour: Flavour, limits: Limits, import_paths: Sequence[Path], index: int) -> None:
+    def __init__(
+        self,
+        flavour: Flavour,
+        limits: Limits,
+        import_paths: Sequence[Path],
+        index: int,
+        toolchains: Mapping[str, Toolchain] | None = None,
+    ) -> None:
         self.flavour = flavour
         self.landlock_abi = 0
         self._limits, self._import_paths, self._index = limits, import_paths, index
+        self._toolchains = toolchains
         self._process: subprocess.Popen[bytes] | None = None
         self._launch: Launch | None = None
         self._closed = threading.Event()
@@ -58,7 +75,8 @@ class Worker:
         """
         with tempfile.TemporaryFile() as complaints:
             try:
-                self._launch = launch = prepare(self.flavour, self._limits, self._import_paths, self._index)
+                shown = None if self._toolchains is None else folders_of(self._toolchains.values())
+                self._launch = launch = prepare(self.flavour, self._limits, self._import_paths, self._index, shown)
                 self._process = subprocess.Popen(
                     launch.command,
                     env=launch.environment,
@@ -86,7 +104,7 @@ class Worker:
             raise BrokenError(str(hello["refused"]))
         self.landlock_abi = int(hello["landlock"])
 
-    def judge(self, program: Program) -> Verdict:
+    def judge(self, program: Program | Source) -> Verdict:
         """A verdict on the program, whatever it does. One that ends the server is tried once more on a new one."""
         status: Status = "error"
         why = "the sandbox is closed"
@@ -97,7 +115,7 @@ class Worker:
                 if self._process is None:
                     self.start()
                 status = "crashed"
-                return self._judge(program)
+                return self._judge(program) if isinstance(program, Program) else self._run(program)
             except BrokenError as error:
                 why = f"the sandbox's server ended under it: {error}" if status == "crashed" else str(error)
                 self.close()
@@ -127,6 +145,24 @@ class Worker:
         if "nonce" in answer:
             judged, answer = answer, self._receive(until_s)
         verdict = _verdict(answer, judged, nonce)
+        if answer.get("last"):
+            self.close()
+        return verdict
+
+    def _run(self, source: Source) -> Verdict:
+        """Build and run a program of another language."""
+        until_s = time.monotonic() + self._limits.build_wall_s + self._limits.wall_s + _GRACE_S
+        nonce = secrets.token_hex(16)
+        toolchain = (self._toolchains or {})[source.language]
+        request = steps(source, toolchain.tools, self._limits, nonce)
+        self._send(wire.frame(json.dumps(request).encode()), until_s)
+        answer = self._receive(until_s)
+        try:
+            verdict = conclude(answer, nonce)
+            if verdict.status not in _STATUSES:
+                raise ValueError(verdict.status)
+        except (KeyError, TypeError, ValueError):
+            raise BrokenError("it answers nonsense") from None
         if answer.get("last"):
             self.close()
         return verdict

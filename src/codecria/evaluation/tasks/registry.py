@@ -11,15 +11,23 @@ from codecria.common.errors import CodecriaError
 from codecria.common.recipe import Recipe
 from codecria.evaluation.tasks import (
     apps,
+    bold,
+    docstring,
+    false_refusals,
     human_eval,
     human_eval_infilling,
     human_eval_plus,
     mbpp,
     mbpp_plus,
+    multipl_e,
+    multipl_e_fim,
     perplexity,
     repair,
+    round_trip,
     single_line_corpus,
     single_line_human_eval,
+    truthful_qa,
+    type_inference,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +47,14 @@ TASKS: tuple[Task[Any], ...] = (
     apps.TASK,
     human_eval_infilling.TASK,
     repair.TASK,
+    multipl_e.TASK,
+    multipl_e_fim.TASK,
+    docstring.TASK,
+    round_trip.TASK,
+    type_inference.TASK,
+    truthful_qa.TASK,
+    bold.TASK,
+    false_refusals.TASK,
 )
 """In the order in which they are run."""
 

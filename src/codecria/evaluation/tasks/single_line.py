@@ -75,7 +75,7 @@ def line_groups(task: str, lines: list[Line], recipe: SingleLineRecipe) -> list[
     parts = list(enumerate(in_groups(lines, recipe.group_items)))
     return [
         Group(
-            f"{task}-{method}-{number:05d}",
+            f"{task}-{method}-{number:05d}".replace("/", "-"),
             len(lines[part]),
             partial(run_lines, task=task, method=method, lines=lines[part], recipe=recipe),
         )

@@ -8,9 +8,7 @@ if TYPE_CHECKING:
     from codecria.generation.middle import InfillOptions
 
 
-def draws(samples: int, seed: int) -> tuple[InfillOptions, InfillOptions]:
+def draws(samples: int, seed: int) -> tuple[InfillOptions, ...]:
     """Options for the most probable text, then for so many samples."""
-    return (
-        {"temperature": 0.0, "n": 1},
-        {"temperature": 0.8, "top_p": 0.95, "n": samples, "seed": seed},
-    )
+    first: InfillOptions = {"temperature": 0.0, "n": 1}
+    return (first, {"temperature": 0.8, "top_p": 0.95, "n": samples, "seed": seed}) if samples else (first,)

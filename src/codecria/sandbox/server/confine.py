@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 _OPEN_FILES = 64
+_OPEN_FILES_OF_TOOLS = 256
+_RESERVED_BYTES = 1 << 46
+"""Addresses a process of a toolchain may have."""
+_MAPPED = 4
+"""How many times its memory a process may have mapped to be written: a toolchain never touches most of that."""
 _LAST_CAPABILITY = 63
 
 
@@ -44,13 +49,13 @@ def build_walls(settings: Settings) -> Walls:
     column = syscalls.column()
     if column is None:
         raise RefusedError(f"no table of system calls for the processor {os.uname().machine}")
-    programs = seccomp.Filter(seccomp.build(column, settings.processes))
+    programs = seccomp.Filter(seccomp.build(column, settings.processes, toolchains=settings.toolchains))
     if not landlock.abi():
         if settings.landlock:
             raise RefusedError("Landlock is not in this kernel, or is switched off")
-        return Walls(settings, None, _bounds(settings), programs)
+        return Walls(settings, None, bounds(settings), programs)
     rules = landlock.ruleset(settings.readable, [settings.work, "/dev/null"], executable=settings.processes > 1)
-    return Walls(settings, rules, _bounds(settings), programs)
+    return Walls(settings, rules, bounds(settings), programs)
 
 
 def enter_server(settings: Settings) -> None:
@@ -78,14 +83,18 @@ def enter_program(walls: Walls) -> None:
     walls.filter.install()
 
 
-def _bounds(settings: Settings) -> list[tuple[int, int, int]]:
+def bounds(settings: Settings) -> list[tuple[int, int, int]]:
     """Resource limits: kind, soft, hard. A hard limit that is already lower stays; it could not be raised."""
     cpu_s = math.ceil(settings.cpu_s)
+    files = _OPEN_FILES_OF_TOOLS if settings.toolchains else _OPEN_FILES
+    reserved = _RESERVED_BYTES if settings.toolchains else settings.memory_bytes
+    mapped = settings.memory_bytes * _MAPPED
     wanted = {
-        resource.RLIMIT_AS: (settings.memory_bytes, settings.memory_bytes),
+        resource.RLIMIT_AS: (reserved, reserved),
+        resource.RLIMIT_DATA: (mapped, mapped),
         resource.RLIMIT_CPU: (cpu_s, cpu_s + 1),
         resource.RLIMIT_FSIZE: (settings.file_bytes, settings.file_bytes),
-        resource.RLIMIT_NOFILE: (_OPEN_FILES, _OPEN_FILES),
+        resource.RLIMIT_NOFILE: (files, files),
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_MSGQUEUE: (0, 0),
         resource.RLIMIT_MEMLOCK: (0, 0),
@@ -95,12 +104,12 @@ def _bounds(settings: Settings) -> list[tuple[int, int, int]]:
         # The server, the other half of the program and the namespace's first process count too.
         most = settings.processes + settings.threads + 3
         wanted[resource.RLIMIT_NPROC] = (most, most)
-    bounds: list[tuple[int, int, int]] = []
+    found: list[tuple[int, int, int]] = []
     for kind, (soft, hard) in wanted.items():
         given = resource.getrlimit(kind)[1]
         most = hard if given == resource.RLIM_INFINITY else min(hard, given)
-        bounds.append((kind, min(soft, most), most))
-    return bounds
+        found.append((kind, min(soft, most), most))
+    return found
 
 
 def _drop_capabilities() -> None:

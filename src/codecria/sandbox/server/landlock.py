@@ -59,6 +59,11 @@ def ruleset(readable: list[str], writable: list[str], executable: bool) -> int:
     return rules
 
 
+def allow_reading(rules: int, path: str) -> None:
+    """Add a folder that may be read to rules that no process is under yet."""
+    _allow(rules, path, _READ_FILE | _READ_FOLDER)
+
+
 def restrict(rules: int) -> None:
     """Put the calling process under the rules for good."""
     _checked(libc.syscall(_RESTRICT, rules, 0))

@@ -4,7 +4,8 @@ It talks to the world outside through frames on descriptors 0 and 1:
 
     in   settings                                 once
     out  {"landlock": abi} | {"refused": why}     once
-    in   {"code_bytes", "stdin_bytes", "script"}  then the code and the input, which the candidate reads itself
+    in   {"files", "steps"}                       a program of another language, answered at once: see `steps`
+    or   {"code_bytes", "stdin_bytes", "script"}  then the code and the input, which the candidate reads itself
     out  {"tests": true}                          the code is defined (a script: has ended)
     in   {"tests", "entry_point", "nonce"}        which the judge reads itself
     out  {"status", "detail", "calls", "nonce"}   written by the judge itself, where it came to a verdict
@@ -30,6 +31,7 @@ from typing import Any
 from . import confine, landlock, wire
 from .peer import Peer
 from .settings import Settings
+from .steps import Steps
 from .trial import Trial
 
 _USUAL_MODULES = """
@@ -68,7 +70,8 @@ def main() -> None:
         body = wire.read_frame(0)
         if body is None:
             return
-        trial = Trial(walls, json.loads(body))
+        request = json.loads(body)
+        trial = Steps(walls, request) if "steps" in request else Trial(walls, request)
         verdict = trial.run()
         last = trial.astray or not _emptied(Path(settings.work)) or not left
         wire.reply({**verdict, "last": last})

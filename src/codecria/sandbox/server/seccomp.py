@@ -34,12 +34,13 @@ _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _Code = list[tuple[int, int, int, int]]
 
 
-def build(column: int, processes: int) -> bytes:
+def build(column: int, processes: int, *, toolchains: bool = False) -> bytes:
     """The filter's instructions, 8 bytes each; `Filter` writes the process's own number into them.
 
     Args:
         column: the processor's column in `syscalls`.
         processes: how many processes the program may have; 1 refuses fork and exec, and signals to other processes.
+        toolchains: refuses those signals whatever the number: what compilers start they only wait for.
     """
     numbers = syscalls.numbers(column)
     allow, refuse, pretend = ((_RETURN, 0, 0, answer) for answer in (_ALLOW, _ERRNO | _EPERM, _ERRNO))
@@ -48,7 +49,9 @@ def build(column: int, processes: int) -> bytes:
         **{name: [refuse] for name in (*syscalls.REFUSED, *syscalls.SPAWNING)},
         **{name: [allow] for name in (*syscalls.ALLOWED, *spawning)},
         **{name: [pretend] for name in syscalls.PRETENDED},
-        **_rules(processes),
+        **_rules(processes, signals=processes > 1 and not toolchains),
+        # Mono complains on every thread's start if it is refused.
+        **({"sched_setscheduler": [pretend]} if toolchains else {}),
     }
     code: _Code = [
         (_LOAD, 0, 0, _ARCH_AT),
@@ -98,11 +101,11 @@ class Filter:
             raise OSError(ctypes.get_errno(), "seccomp")
 
 
-def _rules(processes: int) -> dict[str, _Code]:
+def _rules(processes: int, *, signals: bool) -> dict[str, _Code]:
     allow, refuse = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERRNO | _EPERM)
     # O_TRUNC without write access empties a file that old Landlock only guards against writing.
     truncating = [(_AND, 0, 0, _TRUNCATE | _ACCESS_MODE), (_EQUAL, 0, 1, _TRUNCATE), refuse, allow]
-    own = _one_of(0, (_OWN_PID,)) if processes == 1 else [allow]
+    own = [allow] if signals else _one_of(0, (_OWN_PID,))
     threads = [(_BITS, 1, 0, _CLONE_THREAD), refuse] if processes == 1 else []
     return {
         "open": [_argument(1), *truncating],

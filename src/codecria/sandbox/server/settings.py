@@ -11,10 +11,12 @@ class Settings:
 
     `account`: the user number to become, None to stay. `counted`: whether the kernel counts that user's processes
     apart from everyone else's. `landlock`: whether the server must refuse to start without it. `readable`: what
-    programs may read. `work`: the one folder they may write.
+    programs may read. `work`: the one folder they may write. `toolchains`: whether commands are run, of which memory is
+    watched and not bounded: V8, the JVM and .NET reserve far more addresses than they use.
     """
 
     work: str
+    toolchains: bool
     account: int | None
     counted: bool
     landlock: bool

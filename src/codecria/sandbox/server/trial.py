@@ -26,7 +26,7 @@ _PATIENCE_S = 1.0
 _MEDDLED = "the program wrote to the sandbox's own pipes, or closed them"
 
 
-class _OverLimitError(Exception):
+class OverLimitError(Exception):
     """The program went over a limit. Arguments: status, detail."""
 
 
@@ -68,12 +68,12 @@ class Trial:
             self._fork("program", output_w, (report_w, ask_r, answer_w), run_candidate)
             self._close(output_w, report_w, ask_r, answer_w)
             verdict = self._define(report_r) or self._judge(answer_r, ask_w)
-        except _OverLimitError as error:
+        except OverLimitError as error:
             verdict = {"status": error.args[0], "detail": error.args[1]}
         finally:
             self._end()
         wall_s = time.monotonic() - self._started_s
-        with contextlib.suppress(_OverLimitError):
+        with contextlib.suppress(OverLimitError):
             self._collect()
         self._close(*self._pipes)
         return {**verdict, "wall_s": wall_s, "output": self._output.decode("utf-8", "replace")}
@@ -93,7 +93,7 @@ class Trial:
             self._wait(None)
         status, _ = self._ending("program", self._left_s())
         if "program" in self._killed:
-            raise _OverLimitError("timeout", f"not done after {self._limits.wall_s:g} s")
+            raise OverLimitError("timeout", f"not done after {self._limits.wall_s:g} s")
         return None if status == 0 else self._vanished("program")
 
     def _judge(self, answer_r: int, ask_w: int) -> dict[str, Any]:
@@ -189,10 +189,10 @@ class Trial:
         """Wait a little for a report, gathering output meanwhile; true where there is something to read.
 
         Raises:
-            _OverLimitError: a limit was passed.
+            OverLimitError: a limit was passed.
         """
         if self._left_s() <= 0:
-            raise _OverLimitError("timeout", f"not done after {self._limits.wall_s:g} s")
+            raise OverLimitError("timeout", f"not done after {self._limits.wall_s:g} s")
         poll = select.poll()
         poll.register(0, 0)
         for descriptor in (self._output_r, report_r):
@@ -200,7 +200,7 @@ class Trial:
                 poll.register(descriptor, select.POLLIN)
         found = dict(poll.poll(math.ceil(1000 * min(self._left_s(), _LOOK_EVERY_S))))
         if 0 in found:
-            raise _OverLimitError("failed", "the sandbox was closed")
+            raise OverLimitError("failed", "the sandbox was closed")
         if self._output_r in found:
             self._collect()
         if time.monotonic() - self._looked_s >= _LOOK_EVERY_S:
@@ -220,17 +220,17 @@ class Trial:
             self._output += part
             if len(self._output) > most:
                 del self._output[most:]
-                raise _OverLimitError("output", f"printed more than {most} bytes")
+                raise OverLimitError("output", f"printed more than {most} bytes")
 
     def _look(self) -> None:
         """What no kernel limit counts: files and their total size; threads, where the account is shared."""
         files, size = _usage(self._limits.work)
         if files > _FILES_MAX or size > self._limits.file_bytes:
             most = f"{_FILES_MAX} files, {_DEPTH_MAX} folders deep or {self._limits.file_bytes} bytes"
-            raise _OverLimitError("failed", f"wrote more than {most}")
+            raise OverLimitError("failed", f"wrote more than {most}")
         most = self._limits.processes + self._limits.threads
         if not self._limits.counted and any(_threads(pid) > most for pid in self._halves.values()):
-            raise _OverLimitError("failed", f"ran more than {most} threads")
+            raise OverLimitError("failed", f"ran more than {most} threads")
 
     def _end(self) -> None:
         """Kill both halves with all their processes: none of them can leave its group."""
