@@ -14,10 +14,14 @@ from codecria.evaluation.tasks import (
     human_eval,
     human_eval_infilling,
     human_eval_plus,
+    key_retrieval,
+    long_line,
+    long_perplexity,
     mbpp,
     mbpp_plus,
     perplexity,
     repair,
+    repository_line,
     single_line_corpus,
     single_line_human_eval,
 )
@@ -39,6 +43,10 @@ TASKS: tuple[Task[Any], ...] = (
     apps.TASK,
     human_eval_infilling.TASK,
     repair.TASK,
+    long_perplexity.TASK,
+    key_retrieval.TASK,
+    long_line.TASK,
+    repository_line.TASK,
 )
 """In the order in which they are run."""
 
