@@ -29,6 +29,9 @@ def test_chunks_give_the_states_of_one_pass(model: Transformer, chunk_tokens: in
 def test_keys_and_values_that_do_not_fit_are_refused_before_a_chunk_is_read(
     model: Transformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("codecria.generation.reading.default_cache_bytes", lambda _device, needed: needed // 2)
+    def half(_device: torch.device, needed: int) -> int:
+        return needed // 2
+
+    monkeypatch.setattr("codecria.generation.reading.default_cache_bytes", half)
     with pytest.raises(CodecriaError, match="has no room"):
         next(read_chunks(model, [1] * 640))
