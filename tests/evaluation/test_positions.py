@@ -13,12 +13,15 @@ from codecria.checkpoint.huggingface import save_huggingface
 from codecria.checkpoint.source import Description
 from codecria.evaluation.recipe import EvaluateRecipe
 from codecria.evaluation.run import environment, evaluate, read_run
+from codecria.evaluation.tasks.long_perplexity import LongText, Packing, score_long
 from codecria.evaluation.tasks.registry import Tasks
 from codecria.model.config import ModelConfig, RopeScaling
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from codecria.evaluation.samples import Sample
+    from codecria.evaluation.subject import Subject
     from codecria.infill.layout import Sentinels
     from codecria.model.transformer import Transformer
     from codecria.tokenizer.tokenizer import Tokenizer
@@ -98,3 +101,31 @@ def test_int8_weights_are_evaluated(
     )
     assert whole != rounded
     assert rounded == pytest.approx(whole, rel=0.02)
+
+
+def test_a_long_document_is_kept_as_soon_as_it_is_read(
+    marked: tuple[Tokenizer, Sentinels],
+    tiny_model: Transformer,
+    code: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = saved(tmp_path / "trained", tiny_model, marked[0], tiny_model.config)
+    chosen = recipe(checkpoint, code)
+    calls: list[str] = []
+
+    def dies_at_the_second(subject: Subject, text: LongText, packing: Packing, chunk_tokens: int) -> Sample:
+        calls.append(text.id)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score_long(subject, text, packing, chunk_tokens)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("codecria.evaluation.tasks.long_perplexity.score_long", dies_at_the_second)
+        evaluate(chosen, tmp_path / "run")
+    kept = [path.name for path in (tmp_path / "run" / "groups").glob("long_perplexity-*.jsonl")]
+    assert kept == ["long_perplexity-file-whole-00000.jsonl"]
+    evaluate(chosen, tmp_path / "run")
+    evaluate(chosen, tmp_path / "whole")
+    for name in ("samples.jsonl", "results.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

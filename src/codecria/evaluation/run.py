@@ -184,7 +184,7 @@ def _run(recipe: EvaluateRecipe, subject: Subject, left: list[Group], files: dic
 
 
 class _Finisher:
-    """Files the rows of a group when those of the next have been written."""
+    """Files the rows of a group: at once, or those that wait for verdicts when the next group has been written."""
 
     def __init__(self, files: dict[str, Path], bar: Bar) -> None:
         self._files = files
@@ -194,10 +194,14 @@ class _Finisher:
         self._so_far: dict[str, list[float]] = {}
 
     def take(self, group: Group | None, rows: Rows) -> None:
-        """File the group before, and keep this one."""
+        """File the group before, and this one if it waits for nothing; else keep it."""
         if self._before is not None:
             self._file(*self._before)
-        self._before = None if group is None else (group, rows)
+        self._before = None
+        if group is not None and isinstance(rows, list):
+            self._file(group, rows)
+        elif group is not None:
+            self._before = (group, rows)
 
     def _file(self, group: Group, rows: Rows) -> None:
         samples = rows if isinstance(rows, list) else rows()
