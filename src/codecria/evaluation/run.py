@@ -136,6 +136,8 @@ def _contamination(recipe: EvaluateRecipe, given: Given, path: Path) -> dict[str
         files = {task.name: given.data.paths(task.data) for task, _ in recipe.tasks.chosen()}
         write_atomic(path, _json(find_contamination(files, given.corpus)))
     return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _opened(recipe: EvaluateRecipe) -> Checkpoint | None:
     """The checkpoint with the positions it is read with; None behind an endpoint."""
     if recipe.endpoint is not None:
