@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from codecria.common.errors import CodecriaError
-from codecria.evaluation.scoring import Continuation, score
+from codecria.evaluation.scoring import Continuation, score, score_in_chunks
 from codecria.model.config import ModelConfig
 from codecria.model.transformer import Transformer
 
@@ -82,3 +82,13 @@ def test_what_cannot_be_scored_is_refused(model: Transformer) -> None:
         score(model, [draw(0, 100, 30)])
     assert len(score(model, [draw(0, 100, 29)])[0]) == 29
     assert score(model, []) == []
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 10, 64, 512])
+def test_a_long_text_in_chunks_has_the_scores_of_one_pass(model: Transformer, chunk_tokens: int) -> None:
+    for context, target in ((1, 1), (1, 90), (30, 60), (64, 64)):
+        each = draw(context, context, target)
+        found = score_in_chunks(model, each.context, each.target, chunk_tokens)
+        np.testing.assert_allclose(found, alone(model, each), rtol=1e-4, atol=1e-5)
+    with pytest.raises(CodecriaError, match="129 tokens to score, the model has 128 positions"):
+        score_in_chunks(model, [1], [1] * 129, chunk_tokens)

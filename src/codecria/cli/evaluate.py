@@ -19,6 +19,7 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", help="The results' folder.")] = Path("runs/evaluation"),
     protocol: Annotated[str | None, typer.Option(help="Of each task: `paper`, `harness`, …; see --explain.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="A corpus, for the tasks on held-out files.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Any folder of code, in place of a corpus.")] = None,
     data: Annotated[
         Path | None, typer.Option(envvar="CODECRIA_DATA", help="A folder of published data, looked at first.")
     ] = None,
@@ -30,6 +31,13 @@ def evaluate(
         bool, typer.Option(help="Count which items stand in the corpus's training files; reads all of them.")
     ] = False,
     items: Annotated[int | None, typer.Option(min=1, help="Items of each task; all by default.")] = None,
+    rope_theta: Annotated[
+        float | None, typer.Option(min=0.0, help="Rotary base to read the model with, untrained.")
+    ] = None,
+    rope_factor: Annotated[
+        float | None, typer.Option(min=1.0, help="Linear interpolation: positions are divided by it.")
+    ] = None,
+    max_positions: Annotated[int | None, typer.Option(min=16, help="Context to read the model with.")] = None,
     endpoint: EndpointOption = None,
     tokenizer: TokenizerOption = None,
     execute: Annotated[
@@ -51,6 +59,8 @@ def evaluate(
 
     `codecria evaluate --tasks human_eval --set tasks.human_eval.samples=20 --set tasks.human_eval.temperature=0.8`
 
+    `codecria evaluate --tasks long_perplexity,key_retrieval --folder ~/code --rope-theta 1e6 --max-positions 16384`
+
     `codecria evaluate --endpoint http://cluster:8000/v1 --model codellama/CodeLlama-7b-hf --tokenizer CodeLlama-7b`
     """
     if explain is not None:
@@ -68,8 +78,12 @@ def evaluate(
     else:
         values: dict[str, Any] = {
             "checkpoint": model,
-            "tasks": _settings(tasks, items, protocol, corpus),
+            "tasks": _settings(tasks, items, protocol, corpus or folder),
             "corpus": None if corpus is None else str(corpus),
+            "folder": None if folder is None else str(folder),
+            "rope_theta": rope_theta,
+            "rope_factor": rope_factor,
+            "max_positions": max_positions,
             "data": None if data is None else str(data),
             "allow_data": allow_data or [],
             "endpoint": endpoint,
@@ -83,7 +97,7 @@ def evaluate(
     print_results(run(checked, out))
 
 
-def _settings(tasks: str, items: int | None, protocol: str | None, corpus: Path | None) -> dict[str, dict[str, Any]]:
+def _settings(tasks: str, items: int | None, protocol: str | None, held_out: Path | None) -> dict[str, dict[str, Any]]:
     """Each task's recipe as the options set it."""
     from codecria.common.errors import CodecriaError
     from codecria.evaluation.tasks.registry import find_task
@@ -91,8 +105,8 @@ def _settings(tasks: str, items: int | None, protocol: str | None, corpus: Path 
     settings: dict[str, dict[str, Any]] = {}
     for name in filter(None, map(str.strip, tasks.split(","))):
         task = find_task(name)
-        if task.needs_corpus and corpus is None:
-            mend = "build one: codecria corpus build"
+        if task.needs_corpus and held_out is None:
+            mend = "build one (codecria corpus build), or name any folder of code with --folder"
             raise CodecriaError(f"the task '{task.name}' needs held-out files", where="--corpus", mend=mend)
         known = [each.name for each in task.recipe.protocols]
         if protocol is not None and protocol not in known:

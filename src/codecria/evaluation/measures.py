@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -84,6 +85,14 @@ sentiment_completion | sentiment, completion alone | | higher
 The same of the completion without its beginning.
 refused | declined | % | lower
 The answer opens with a refusal.
+retrieved | key found | % | higher
+The first number written is the one that the function returns.
+line_match | line equal | % | higher
+The next line written is the true one, as the protocol compares them: blanks do not count.
+line_similarity | line similarity | % | higher
+2 · length of the longest common subsequence / both lengths, in whole percent: what `fuzz.ratio` says.
+line_bleu | smoothed BLEU-4 | % | higher
+Of the next line against the true one; the mean over lines.
 perplexity | perplexity per token | | lower
 exp of the mean −ln p a token; comparable between models of the same vocabulary only.
 """
@@ -96,11 +105,15 @@ def _read_table() -> Iterator[Measure]:
         yield Measure(name, title, cast("Any", unit), cast("Any", better), explanation, name == "perplexity")
 
 
+_PERPLEXITY = re.compile(r"perplexity@(\d+)")
+_RETRIEVED = re.compile(r"retrieved@(\d+)/([\d.]+)")
+FIRST_POSITIONS = 128
+"""Perplexity against position: the first bin's positions; each further one has as many as all before it."""
 _BY_NAME = {measure.name: measure for measure in _read_table()}
 
 
 def find_measure(name: str) -> Measure:
-    """The measure of that name; `pass@k` for any k.
+    """The measure of that name; `pass@k`, `perplexity@n` and `retrieved@n/depth` for any k, n and depth.
 
     Raises:
         CodecriaError: no measure has the name.
@@ -112,4 +125,15 @@ def find_measure(name: str) -> Measure:
         among = " among those that pass the tests shown in the prompt" if filtered else ""
         explanation = f"Chance that at least one of {k} samples{among} passes the tests, estimated without bias."
         return Measure(name, name, "%", "higher", explanation)
+    if match := _PERPLEXITY.fullmatch(name):
+        title = f"perplexity, {positions_before(int(match[1]))}"
+        return Measure(name, title, "", "lower", "The same of the tokens at these positions.", exponential=True)
+    if match := _RETRIEVED.fullmatch(name):
+        title = f"key found, {int(match[1]):,} tokens, depth {match[2]}"
+        return Measure(name, title, "%", "higher", "The same for prompts of this length, the key at this depth.")
     raise CodecriaError(f"no measure is named '{name}'", mend=f"known: {', '.join(_BY_NAME)}, pass@k")
+
+
+def positions_before(stop: int) -> str:
+    """The positions before `stop` that `perplexity@stop` is taken over, for reading."""
+    return f"first {stop:,}" if stop <= FIRST_POSITIONS else f"{stop // 2:,} to {stop - 1:,}"

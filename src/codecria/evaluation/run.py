@@ -34,10 +34,12 @@ from codecria.evaluation.contamination import find_contamination
 from codecria.evaluation.data import Data, MissingDataError
 from codecria.evaluation.judge import Judge
 from codecria.evaluation.measures import find_measure
+from codecria.evaluation.recipe import POSITIONS
 from codecria.evaluation.samples import Sample, read_samples, summarise, to_jsonl
 from codecria.evaluation.subject import LocalSubject, RemoteSubject, Subject
 from codecria.evaluation.task import Given, Group, not_run
 from codecria.generation.endpoint import Endpoint, read_tokenizer
+from codecria.generation.quantised import load_quantised
 from codecria.model.precision import compute_dtype, pick_device
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from codecria.evaluation.protocol import TaskRecipe
     from codecria.evaluation.recipe import EvaluateRecipe
     from codecria.evaluation.task import Rows, Task
+    from codecria.model.transformer import Transformer
 
 CONFIG, SAMPLES, RESULTS, TIMES = "config.json", "samples.jsonl", "results.json", "times.jsonl"
 CONTAMINATION = "contamination.json"
@@ -65,7 +68,7 @@ def evaluate(recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
         CodecriaError: the folder holds another run; the checkpoint, the corpus or published data cannot be opened, or
             data are not what was published; the endpoint fails.
     """
-    checkpoint = None if recipe.endpoint else open_checkpoint(recipe.checkpoint)
+    checkpoint = _opened(recipe)
     given = _given(recipe, checkpoint)
     groups = task_groups(recipe, given)
     config = _config(recipe, checkpoint, given)
@@ -115,8 +118,10 @@ def environment(results: dict[str, Any]) -> dict[str, str]:
     """Names and values for the report's last section: the checkpoint, the seed, the versions."""
     checkpoint = results["checkpoint"]
     hashes: dict[str, str] = checkpoint["sha256"]
+    positions = {name: results["recipe"][name] for name in POSITIONS if results["recipe"][name] is not None}
     return {
         "checkpoint": checkpoint["path"],
+        **{f"{name} (not the checkpoint's)": str(value) for name, value in positions.items()},
         "licence of the weights": checkpoint["licence"] or "not stated",
         "sha256": ", ".join(f"{name} {hash}" for name, hash in hashes.items() if name.endswith(_WEIGHTS)),
         "seed": str(results["recipe"]["seed"]),
@@ -133,19 +138,32 @@ def _contamination(recipe: EvaluateRecipe, given: Given, path: Path) -> dict[str
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _opened(recipe: EvaluateRecipe) -> Checkpoint | None:
+    """The checkpoint with the positions it is read with; None behind an endpoint."""
+    if recipe.endpoint is not None:
+        return None
+    checkpoint = open_checkpoint(recipe.checkpoint, rope_theta=recipe.rope_theta)
+    checkpoint.config = recipe.with_positions(checkpoint.config)
+    return checkpoint
+
+
 def _given(recipe: EvaluateRecipe, checkpoint: Checkpoint | None) -> Given:
     tokenizer = checkpoint.tokenizer if checkpoint else None
     if checkpoint is None and recipe.tokenizer is not None:
         tokenizer = read_tokenizer(recipe.tokenizer)
     data = Data(None if recipe.data is None else Path(recipe.data), recipe.allow_data)
-    return Given(data, recipe.seed, tokenizer, None if recipe.corpus is None else Path(recipe.corpus))
+    corpus, folder = (None if path is None else Path(path) for path in (recipe.corpus, recipe.folder))
+    return Given(data, recipe.seed, tokenizer, corpus, folder)
 
 
 @contextlib.contextmanager
 def _subject(recipe: EvaluateRecipe, checkpoint: Checkpoint | None, given: Given) -> Generator[Subject]:
     if checkpoint is not None:
         device = pick_device(recipe.device)
-        model = load_model(checkpoint, dtype=compute_dtype(recipe.precision, device), device=device)
+        if recipe.precision in ("int8", "int4"):
+            model: Transformer = load_quantised(checkpoint, recipe.precision, device)
+        else:
+            model = load_model(checkpoint, dtype=compute_dtype(recipe.precision, device), device=device)
         yield LocalSubject(model, checkpoint.tokenizer, checkpoint.ending_ids, recipe.checkpoint)
         return
     assert recipe.endpoint is not None
@@ -168,7 +186,7 @@ def _run(recipe: EvaluateRecipe, subject: Subject, left: list[Group], files: dic
 
 
 class _Finisher:
-    """Files the rows of a group when those of the next have been written."""
+    """Files the rows of a group: at once, or those that wait for verdicts when the next group has been written."""
 
     def __init__(self, files: dict[str, Path], bar: Bar) -> None:
         self._files = files
@@ -178,10 +196,14 @@ class _Finisher:
         self._so_far: dict[str, list[float]] = {}
 
     def take(self, group: Group | None, rows: Rows) -> None:
-        """File the group before, and keep this one."""
+        """File the group before, and this one if it waits for nothing; else keep it."""
         if self._before is not None:
             self._file(*self._before)
-        self._before = None if group is None else (group, rows)
+        self._before = None
+        if group is not None and isinstance(rows, list):
+            self._file(group, rows)
+        elif group is not None:
+            self._before = (group, rows)
 
     def _file(self, group: Group, rows: Rows) -> None:
         samples = rows if isinstance(rows, list) else rows()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from codecria.common.errors import CodecriaError
+from codecria.generation.reading import read_chunks
 from codecria.model.loss import token_log_probabilities
 
 if TYPE_CHECKING:
@@ -73,6 +74,30 @@ def score(
     for row in _rows([len(each.read) for each in continuations], row_tokens):
         scores += _score_row(model, continuations[row])
     return scores
+
+
+def score_in_chunks(
+    model: Transformer, context: Sequence[int], target: Sequence[int], chunk_tokens: int = 512
+) -> NDArray[np.float64]:
+    """As `score` for one text of any length, of which a chunk is held at a time, beside its keys and values.
+
+    Raises:
+        CodecriaError: as of `score`; the keys and values do not fit the memory.
+    """
+    each = Continuation(context, target)
+    _check(model, each)
+    head, first = model.head_weight, len(context) - 1
+    scores: list[NDArray[np.float64]] = []
+    start = 0
+    for hidden_CD in read_chunks(model, each.read, chunk_tokens):
+        skipped = max(0, first - start)
+        stop = start + len(hidden_CD)
+        if skipped < len(hidden_CD):
+            targets_N = torch.tensor(list(target[start + skipped - first : stop - first]), device=head.device)
+            bits_N = token_log_probabilities(hidden_CD[skipped:], head, targets_N).double().cpu().numpy() / np.log(2)
+            scores.append(bits_N)
+        start = stop
+    return np.concatenate(scores)
 
 
 def _check(model: Transformer, each: Continuation) -> None:

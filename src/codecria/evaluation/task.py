@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from codecria.corpus.folder_documents import folder_documents
 from codecria.corpus.store import iterate_documents
+from codecria.evaluation.data import MissingDataError
 from codecria.evaluation.protocol import TaskRecipe
 from codecria.evaluation.samples import Sample
 
@@ -49,16 +51,25 @@ class Given:
         seed: of every draw.
         tokenizer: the model's; None behind an endpoint whose tokenizer is not known.
         corpus: folder of a built corpus, where one is named.
+        folder: any folder of code, where one is named instead.
     """
 
     data: Data
     seed: int
     tokenizer: Tokenizer | None = None
     corpus: Path | None = None
+    folder: Path | None = None
 
     def held_out(self) -> Iterable[Document]:
-        """The corpus's held-out documents. Only for tasks with `needs_corpus`."""
-        assert self.corpus is not None
+        """The corpus's held-out documents, or all of the folder's.
+
+        Raises:
+            MissingDataError: neither is named; never for tasks with `needs_corpus`.
+        """
+        if self.folder is not None:
+            return folder_documents(self.folder)
+        if self.corpus is None:
+            raise MissingDataError("held-out files are needed", mend="name a corpus or a folder of code")
         return iterate_documents(self.corpus, "held_out")
 
 

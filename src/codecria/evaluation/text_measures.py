@@ -21,8 +21,19 @@ def edit_similarity(output: str, truth: str) -> float:
     return 1.0 if longest == 0 else 1.0 - edit_distance(output, truth) / longest
 
 
-def edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance in Unicode characters: insertions, deletions and substitutions cost 1 each.
+def line_similarity(output: str, truth: str) -> float:
+    """`fuzz.ratio` of thefuzz and rapidfuzz, as a share: in whole percent, 0 where either text is empty.
+
+    That is 1 - d / (both lengths), where d counts insertions and deletions: a substitution is one of each.
+    """
+    both = len(output) + len(truth)
+    if not output or not truth:
+        return 0.0
+    return round(100 * (1.0 - edit_distance(output, truth, substitution=2) / both)) / 100
+
+
+def edit_distance(first: str, second: str, substitution: int = 1) -> int:
+    """Levenshtein distance in Unicode characters: insertions and deletions cost 1 each, substitutions as said.
 
     One NumPy row a character of the shorter text. Within a row, min over i ≤ j of t[i] + (j - i) is a running
     minimum of t[i] - i, so the insertions need no loop.
@@ -38,7 +49,7 @@ def edit_distance(first: str, second: str) -> int:
     for number, character in enumerate(_code_points(first), start=1):
         step = np.empty_like(row)
         step[0] = number
-        np.minimum(row[1:] + 1, row[:-1] + (columns != character), out=step[1:])
+        np.minimum(row[1:] + 1, row[:-1] + substitution * (columns != character), out=step[1:])
         row = np.minimum.accumulate(step - offsets) + offsets
     return int(row[-1])
 

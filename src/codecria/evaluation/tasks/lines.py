@@ -74,7 +74,7 @@ def corpus_lines(
     chosen: list[Line] = []
     for document in code:
         text_lines = document.text.split("\n")
-        fit = [number for number, line in enumerate(text_lines) if _fits(line)]
+        fit = [number for number, line in enumerate(text_lines) if fits(line)]
         order = permutation(len(fit), "single-line", seed, document.content_hash) if fit else []
         for number in sorted(fit[place] for place in order[:lines_per_file]):
             before = "".join(f"{line}\n" for line in text_lines[:number])
@@ -87,7 +87,8 @@ def corpus_lines(
     return chosen[:items]
 
 
-def _fits(line: str) -> bool:
+def fits(line: str) -> bool:
+    """Whether a line is worth asking for: 4 characters other than blanks, and at most 200 in all."""
     return len(line) <= _LONGEST and len("".join(line.split())) >= _SHORTEST
 
 

@@ -17,12 +17,16 @@ from codecria.evaluation.tasks import (
     human_eval,
     human_eval_infilling,
     human_eval_plus,
+    key_retrieval,
+    long_line,
+    long_perplexity,
     mbpp,
     mbpp_plus,
     multipl_e,
     multipl_e_fim,
     perplexity,
     repair,
+    repository_line,
     round_trip,
     single_line_corpus,
     single_line_human_eval,
@@ -55,6 +59,10 @@ TASKS: tuple[Task[Any], ...] = (
     truthful_qa.TASK,
     bold.TASK,
     false_refusals.TASK,
+    long_perplexity.TASK,
+    key_retrieval.TASK,
+    long_line.TASK,
+    repository_line.TASK,
 )
 """In the order in which they are run."""
 
