@@ -95,7 +95,9 @@ def missing(backend: BackendName) -> str | None:
     return None
 
 
-def prepare(flavour: Flavour, limits: Limits, import_paths: Sequence[Path], index: int) -> Launch:
+def prepare(
+    flavour: Flavour, limits: Limits, import_paths: Sequence[Path], index: int, preload: Sequence[str] = ()
+) -> Launch:
     """Everything needed to start server number `index`; makes its folder where the backend needs one."""
     interpreter = base_interpreter()
     account = _ACCOUNTS[(os.getpid() + index) % len(_ACCOUNTS)] if flavour.own_account else None
@@ -114,6 +116,7 @@ def prepare(flavour: Flavour, limits: Limits, import_paths: Sequence[Path], inde
         landlock=flavour.backend == "landlock",
         readable=[*_SYSTEM, *_DEVICES, *map(str, interpreter.readable), *map(str, import_paths)],
         import_paths=[str(path) for path in import_paths],
+        preload=list(preload),
         recycle_after=_RECYCLE_AFTER,
         **asdict(limits),
     )

@@ -43,12 +43,19 @@ class Sandbox:
         workers: how many programs run at once.
     """
 
-    def __init__(self, flavour: Flavour, limits: Limits, workers: int, import_paths: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        flavour: Flavour,
+        limits: Limits,
+        workers: int,
+        import_paths: Sequence[Path],
+        preload: Sequence[str] = (),
+    ) -> None:
         self.backend: BackendName = flavour.backend
         self.description = ""
         self.limits = limits
         self.workers = workers
-        self._all = [Worker(flavour, limits, import_paths, index) for index in range(workers)]
+        self._all = [Worker(flavour, limits, import_paths, index, preload) for index in range(workers)]
         self._free = collections.deque(self._all)
         self._of_thread = threading.local()
         self._pool = ThreadPoolExecutor(workers, "sandbox", initializer=self._take_worker)
@@ -110,6 +117,7 @@ def open_sandbox(
     backend: Literal["auto"] | BackendName = "auto",
     workers: int = 1,
     import_paths: Sequence[Path] = (),
+    preload: Sequence[str] = (),
 ) -> Generator[Sandbox]:
     """A sandbox for as long as the block runs.
 
@@ -118,6 +126,8 @@ def open_sandbox(
         backend: `auto` takes the first that passes its self-test: bubblewrap, then landlock.
         workers: how many programs run at once.
         import_paths: folders programs and tests may import from besides the standard library, read-only.
+        preload: modules that the server imports once, so that no program waits for them. Their import runs inside the
+            isolation but before every program, and could bend any verdict: name only what verdicts may depend on.
 
     Raises:
         CodecriaError: no backend isolates programs on this machine. Nothing is ever run without isolation.
@@ -132,7 +142,7 @@ def open_sandbox(
     resolved = tuple(path.resolve() for path in import_paths)
     reasons: list[str] = []
     for name in BACKENDS if backend == "auto" else (backend,):
-        sandbox, reason = _try(name, limits or Limits(), workers, resolved)
+        sandbox, reason = _try(name, limits or Limits(), workers, resolved, preload)
         if sandbox is not None:
             with contextlib.closing(sandbox):
                 yield sandbox
@@ -147,14 +157,16 @@ def available_backends() -> list[BackendReport]:
     """Start and test each backend; takes about 0.2 s for each."""
     reports: list[BackendReport] = []
     for name in BACKENDS:
-        sandbox, reason = _try(name, Limits(), 1, ())
+        sandbox, reason = _try(name, Limits(), 1, (), ())
         if sandbox is not None:
             sandbox.close()
         reports.append(BackendReport(name, sandbox is not None, reason))
     return reports
 
 
-def _try(name: BackendName, limits: Limits, workers: int, import_paths: Sequence[Path]) -> tuple[Sandbox | None, str]:
+def _try(
+    name: BackendName, limits: Limits, workers: int, import_paths: Sequence[Path], preload: Sequence[str]
+) -> tuple[Sandbox | None, str]:
     """A sandbox that passed its self-test and how it works, or None and why not."""
     reason = missing(name)
     if reason is not None:
@@ -164,7 +176,7 @@ def _try(name: BackendName, limits: Limits, workers: int, import_paths: Sequence
         if limits.processes > 1 and not flavour.counted:
             reasons.append(f"{limits.processes} processes a program cannot be counted here; set processes to 1")
             continue
-        sandbox = Sandbox(flavour, limits, workers, import_paths)
+        sandbox = Sandbox(flavour, limits, workers, import_paths, preload)
         try:
             sandbox.check()
             return sandbox, sandbox.description

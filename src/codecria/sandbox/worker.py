@@ -42,10 +42,12 @@ class Worker:
     Start and use it in one thread that lives as long as the worker: the kernel ends the server with that thread.
     """
 
-    def __init__(self, flavour: Flavour, limits: Limits, import_paths: Sequence[Path], index: int) -> None:
+    def __init__(
+        self, flavour: Flavour, limits: Limits, import_paths: Sequence[Path], index: int, preload: Sequence[str] = ()
+    ) -> None:
         self.flavour = flavour
         self.landlock_abi = 0
-        self._limits, self._import_paths, self._index = limits, import_paths, index
+        self._limits, self._import_paths, self._preload, self._index = limits, import_paths, preload, index
         self._process: subprocess.Popen[bytes] | None = None
         self._launch: Launch | None = None
         self._closed = threading.Event()
@@ -58,7 +60,9 @@ class Worker:
         """
         with tempfile.TemporaryFile() as complaints:
             try:
-                self._launch = launch = prepare(self.flavour, self._limits, self._import_paths, self._index)
+                self._launch = launch = prepare(
+                    self.flavour, self._limits, self._import_paths, self._index, self._preload
+                )
                 self._process = subprocess.Popen(
                     launch.command,
                     env=launch.environment,

@@ -72,6 +72,21 @@ CODE_LLAMA_70B = """\
 """Code Llama 70B Instruct's format (Meta's generation.py, `encode_dialog_prompt`). Meta encodes each message's header
 and body apart, each with its own implicit space: `cut` marks those places."""
 
+CHATML = """\
+{%- for message in messages -%}
+{{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] ~ '<|im_end|>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
+"""
+"""OpenAI's format, which SmolLM2, Qwen and others were tuned with."""
+
+FORMATS = {
+    "llama-2": (LLAMA_2, ()),
+    "code-llama-70b": (CODE_LLAMA_70B, ("<step>",)),
+    "chatml": (CHATML, ("<|im_start|>", "<|im_end|>")),
+}
+"""Formats by name, each with the special tokens that a vocabulary needs for it."""
+
 
 def render(source: str, variables: Mapping[str, Any]) -> str:
     """Render a chat template.

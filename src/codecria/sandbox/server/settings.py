@@ -11,7 +11,7 @@ class Settings:
 
     `account`: the user number to become, None to stay. `counted`: whether the kernel counts that user's processes
     apart from everyone else's. `landlock`: whether the server must refuse to start without it. `readable`: what
-    programs may read. `work`: the one folder they may write.
+    programs may read. `work`: the one folder they may write. `preload`: modules imported before the first program.
     """
 
     work: str
@@ -20,6 +20,7 @@ class Settings:
     landlock: bool
     readable: list[str]
     import_paths: list[str]
+    preload: list[str]
     wall_s: float
     cpu_s: float
     memory_bytes: int
