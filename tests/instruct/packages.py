@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.generation.openai_server import OpenAIServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 INSIDE = '''"""Lists."""
 from functools import partial
@@ -155,7 +158,9 @@ def write_package(folder: Path) -> Path:
         each.mkdir(parents=True)
     (package / "__init__.py").write_text("from small_lists.inside import *\nfrom small_lists.inside import curried\n")
     (package / "inside.py").write_text(INSIDE)
-    (package / "tests" / "test_inside.py").write_text('def f():\n    """Text.\n\n    >>> f()\n    1\n    """\n    return 1\n')
+    (package / "tests" / "test_inside.py").write_text(
+        'def f():\n    """Text.\n\n    >>> f()\n    1\n    """\n    return 1\n'
+    )
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: small-lists\nVersion: 1.0\n")
     (facts / "RECORD").write_text("small_lists/__init__.py,,\nsmall_lists/inside.py,,\n")
     folder.chmod(0o755)

@@ -4,7 +4,9 @@ import pytest
 
 from codecria.instruct.question import Place, Question
 
-ALONE = Question("Add.", "invented", "add", tests=("assert add(1, 2) == 3", "assert add(0, 0) == 0", "assert add(5, 5) == 10"))
+ALONE = Question(
+    "Add.", "invented", "add", tests=("assert add(1, 2) == 3", "assert add(0, 0) == 0", "assert add(5, 5) == 10")
+)
 
 
 def status(bench, question, solution):
@@ -65,7 +67,9 @@ def test_what_is_expected_does_not_reach_the_program(bench, questions):
 
 
 def test_a_method_and_a_property_are_judged_in_their_class(bench, questions):
-    assert status(bench, questions["Pile.top"], "@property\ndef top(self):\n    return max(self.numbers)\n").failed == (1,)
+    assert status(bench, questions["Pile.top"], "@property\ndef top(self):\n    return max(self.numbers)\n").failed == (
+        1,
+    )
     assert status(bench, questions["Pile.total"], "def total(self):\n    return len(self.numbers) * 3\n").passed
 
 
@@ -84,7 +88,9 @@ def test_asserts_tell_which_of_them_failed(bench):
 
 
 def test_asserts_and_examples_judge_one_function(bench, questions):
-    question = replace(questions["clamp"], tests=(*questions["clamp"].tests, "assert clamp(3) == 3", "assert LIMIT == 3"))
+    question = replace(
+        questions["clamp"], tests=(*questions["clamp"].tests, "assert clamp(3) == 3", "assert LIMIT == 3")
+    )
     assert status(bench, question, question.reference).passed
     wrong = question.reference.replace("value > LIMIT", "value >= LIMIT - 1").replace("LIMIT if", "2 if")
     assert 3 in status(bench, question, wrong).failed

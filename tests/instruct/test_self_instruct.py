@@ -1,4 +1,4 @@
-"""Whole runs: real packages, a real sandbox, a server whose answers are known; killed in each step and started again."""
+"""Whole runs: a real package and sandbox, a server whose answers are known; killed in each step and started again."""
 
 import json
 import multiprocessing
@@ -33,7 +33,8 @@ def answer(prompt, seed):
     operation = "3 * x" if name == "triple" else "x * x"
     if "Write 5 tests" in prompt:
         right = "9" if name == "triple" else "10"  # of the square's tests one is wrong
-        return f"[TESTS]\nassert {name}(3) == {right}\nassert {name}(0) == 0\nassert {name}(-2) == {'-6' if name == 'triple' else '4'}\n[/TESTS]"
+        last = "-6" if name == "triple" else "4"
+        return f"[TESTS]\nassert {name}(3) == {right}\nassert {name}(0) == 0\nassert {name}(-2) == {last}\n[/TESTS]"
     if "def clamp" in prompt:
         return "[PYTHON]\ndef clamp(value, low=0):\n    return max(low, min(value, 3))\n[/PYTHON]"
     if "def halves" in prompt:
@@ -87,7 +88,7 @@ def test_triplets_of_every_source_with_solutions_that_passed_hidden_tests(finish
     solved = {(each.question.origin.split()[0], each.question.entry_point): each for each in read_triplets(finished)}
     assert set(solved) == {("mined", "clamp"), ("described", "clamp"), ("invented", "triple"), ("invented", "square")}
     assert solved["mined", "clamp"].passed == 4
-    assert 0 < solved["invented", "triple"].passed
+    assert solved["invented", "triple"].passed > 0
     assert solved["invented", "square"].question.tests == ("assert square(0) == 0", "assert square(-2) == 4")
     assert solved["described", "clamp"].question.alone
 
@@ -104,7 +105,8 @@ def test_the_yield_of_each_step_is_kept(finished):
     assert statistics["difficulty"]["passing_tenths"]["100 %"] == 2
 
 
-def test_a_described_question_is_solved_from_its_words_alone(finished, server):
+@pytest.mark.usefixtures("finished")
+def test_a_described_question_is_solved_from_its_words_alone(server):
     asked = [body["messages"][-1]["content"] for body in server.bodies if "Write a Python function" in str(body)]
     alone = [text for text in asked if "between a lower bound" in text]
     assert alone and not any(">>>" in text.rpartition("Problem:")[2] for text in alone)
@@ -181,7 +183,7 @@ def test_a_recipe_that_cannot_be_run_is_refused(packages, server, changes, error
 
 def test_a_package_that_is_not_there_is_named(packages, server, tmp_path):
     missing = {"type": "mined", "packages": ["small-lists", "nothing"], "folder": str(packages)}
-    with pytest.raises(CodecriaError, match="'nothing' is not there .there are: small-lists"):
+    with pytest.raises(CodecriaError, match=r"'nothing' is not there .there are: small-lists"):
         self_instruct(recipe(packages, server, questions=[missing], tests=None), tmp_path)
 
 

@@ -38,7 +38,10 @@ def test_a_test_that_no_solution_passes_is_thrown_away(bench):
 
 def test_a_test_that_the_reference_passes_is_never_thrown_away(bench):
     question = replace(QUESTION, tests=(*TESTS, "assert double('a') == 'aa'"), reference=RIGHT)
-    assert judge(bench, question, row(("def double(x):\n    return x + x if x != 'a' else 0\n", 0))) == "no solution passes"
+    assert (
+        judge(bench, question, row(("def double(x):\n    return x + x if x != 'a' else 0\n", 0)))
+        == "no solution passes"
+    )
 
 
 def test_a_solution_that_passes_only_what_it_saw_is_not_kept(bench):
