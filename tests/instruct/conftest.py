@@ -13,7 +13,7 @@ def packages(tmp_path_factory):
 @pytest.fixture(scope="session")
 def questions(packages):
     """The small package's functions by name."""
-    return {question.place.name: question for question in mine_package(packages, "small_lists")}
+    return {question.place.name: question for question in mine_package(packages, "small_lists", suites=False)}
 
 
 @pytest.fixture(scope="module")

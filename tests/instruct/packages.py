@@ -95,6 +95,11 @@ def silent(value):
     """
 
 
+def nothing_shown(value):
+    """Put a value into a list; only the suite says so in code."""
+    return [value]
+
+
 def _hidden(value):
     """Private.
 
@@ -147,6 +152,29 @@ class Pile:
 curried = partial(clamp, low=2)
 '''
 
+SUITE = '''
+import small_lists
+from small_lists.inside import nothing_shown
+
+
+def f():
+    """Not of the package proper.
+
+    >>> f()
+    1
+    """
+    return 1
+
+
+def test_nothing_shown():
+    assert nothing_shown(1) == [1]
+    assert small_lists.nothing_shown([2]) == [[2]]
+
+
+def test_clamp():
+    assert small_lists.clamp(5) == 3
+'''
+
 TESTED = ("clamp", "halves", "loud", "wrong", "partly", "Pile.top", "Pile.total")
 """What is mined, in order."""
 
@@ -158,9 +186,7 @@ def write_package(folder: Path) -> Path:
         each.mkdir(parents=True)
     (package / "__init__.py").write_text("from small_lists.inside import *\nfrom small_lists.inside import curried\n")
     (package / "inside.py").write_text(INSIDE)
-    (package / "tests" / "test_inside.py").write_text(
-        'def f():\n    """Text.\n\n    >>> f()\n    1\n    """\n    return 1\n'
-    )
+    (package / "tests" / "test_inside.py").write_text(SUITE)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: small-lists\nVersion: 1.0\n")
     (facts / "RECORD").write_text("small_lists/__init__.py,,\nsmall_lists/inside.py,,\n")
     folder.chmod(0o755)

@@ -74,7 +74,8 @@ def test_a_method_and_a_property_are_judged_in_their_class(bench, questions):
 
 
 def test_an_exception_is_told_by_its_kind_not_by_its_words(bench, questions):
-    body = "    if not values:\n        raise {}('other words')\n    return values[:len(values)//2], values[len(values)//2:]\n"
+    body = "    if not values:\n        raise {}('other words')\n    m = len(values) // 2\n"
+    body += "    return values[:m], values[m:]\n"
     assert status(bench, questions["halves"], "def halves(values):\n" + body.format("ValueError")).passed
     assert status(bench, questions["halves"], "def halves(values):\n" + body.format("KeyError")).failed == (1,)
 

@@ -51,7 +51,7 @@ def server():
 
 
 def recipe(packages, server, **changes):
-    source = {"type": "mined", "packages": ["small-lists"], "folder": str(packages), "mutants": 6}
+    source = {"type": "mined", "packages": ["small-lists"], "folder": str(packages), "mutants": 6, "suites": False}
     values = {
         "generators": {"known": {"model": "known", "endpoint": server.url, "dialect": "openai"}},
         "questions": [

@@ -1,9 +1,9 @@
-"""Functions with doctests, out of the source of installed packages: the question, its tests and the answer.
+"""Functions with tests, out of the source of installed packages: the question, its tests and the answer.
 
-Nothing is imported here: the source is parsed. The text of the task is the docstring without its examples, the tests
-are the examples, the reference is the function without docstring and decorators (but `property`, `staticmethod` and
-`classmethod`): a solution is judged without them too. Whether a reference passes in its place is for
-`validation` to find out.
+Nothing is imported here: the source is parsed. The text of the task is the docstring without its examples; the tests
+are the examples, and those of the package's own suite that are about this function alone (`suites`); the reference is
+the function without docstring and decorators (but `property`, `staticmethod` and `classmethod`): a solution is judged
+without them too. Whether a reference passes in its place is for `validation` to find out.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import ast
 import doctest
 import re
 import textwrap
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from codecria.instruct.question import Place, Question
+from codecria.instruct.suites import suite_tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,26 +31,32 @@ _LAST_SECTIONS = re.compile(r"^(See Also|References|Notes?)[ \t]*\n[ \t]*[=\-~^]
 _SKIPPED_FOLDERS = {"tests", "test", "testing", "benchmarks", "_vendor", "_pytest"}
 
 
-def mine_package(folder: Path, package: str) -> Iterator[Question]:
-    """Every function and method of a package with a doctest that expects something, by path and line.
+def mine_package(folder: Path, package: str, suites: bool = True) -> list[Question]:
+    """Every function and method of a package with a docstring and tests, by path and line.
 
     Args:
         folder: where packages are installed.
         package: its import name.
+        suites: whether the package's own suite gives tests too.
     """
+    questions = list(_documented(folder, package))
+    tests = suite_tests(folder, package, (each.place for each in questions if each.place)) if suites else {}
+    joined = [replace(each, tests=each.tests + tests.get(cast("Place", each.place), ())) for each in questions]
+    return [each for each in joined if each.tests]
+
+
+def _documented(folder: Path, package: str) -> Iterator[Question]:
     root = folder / package
     files = sorted(root.rglob("*.py")) if root.is_dir() else [folder / f"{package}.py"]
     for file in files:
         inner = file.relative_to(folder).with_suffix("").parts
         if not _SKIPPED_FOLDERS.intersection(inner):
             module = ".".join(inner).removesuffix(".__init__")
-            text = file.read_text(encoding="utf-8", errors="replace")
-            if ">>>" in text:
-                yield from mine_source(text, module)
+            yield from mine_source(file.read_text(encoding="utf-8", errors="replace"), module)
 
 
 def mine_source(text: str, module: str) -> Iterator[Question]:
-    """The questions in one module's text; none where it does not parse."""
+    """The questions in one module's text, those without doctests too; none where it does not parse."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -75,7 +83,7 @@ def _functions(tree: ast.Module) -> Iterator[tuple[Function, str]]:
 
 def _question(node: Function, lines: list[str], place: Place) -> Question | None:
     docstring = ast.get_docstring(node)
-    if docstring is None or len(node.body) < 2 or ">>>" not in docstring:
+    if docstring is None or len(node.body) < 2:
         return None
     try:
         parts = doctest.DocTestParser().parse(docstring)
@@ -83,7 +91,7 @@ def _question(node: Function, lines: list[str], place: Place) -> Question | None
         return None
     tests = group_examples([part for part in parts if isinstance(part, doctest.Example)])
     told = prose("".join(part for part in parts if isinstance(part, str)))
-    if not tests or not told or _is_bound(node):
+    if not told or _is_bound(node):
         return None
     kept = [each for each in node.decorator_list if isinstance(each, ast.Name) and each.id in _KEPT_DECORATORS]
     header = "".join(f"@{ast.unparse(each)}\n" for each in kept) + _header(node, lines)

@@ -30,12 +30,13 @@ class SamplingRecipe(Recipe):
 
 
 class MinedRecipe(Recipe):
-    """Functions with doctests, of real packages.
+    """Functions with doctests, or tests in their package's own suite, of real packages.
 
     Attributes:
         packages: what pip is asked for (`networkx`, `sympy==1.14`); or, with `folder`, distributions that lie there.
         folder: where packages are installed already; absent: pip fetches wheels into the cache.
         methods: methods of classes too, not only functions.
+        suites: also tests of the packages' own suites that are about one function alone.
         mutants: wrong versions of each function that its tests are tried on.
         least_killed: share of them that the tests must catch.
         most: only the first so many functions of each package.
@@ -45,6 +46,7 @@ class MinedRecipe(Recipe):
     packages: Annotated[tuple[str, ...], Field(min_length=1)]
     folder: str | None = None
     methods: bool = True
+    suites: bool = True
     mutants: Count = 4
     least_killed: Share = 0.5
     most: Count | None = None

@@ -70,7 +70,7 @@ def mined(folder: Path, source: MinedRecipe, recipe: SelfInstructRecipe) -> tupl
         return [
             {"question": question_row(question)}
             for package in part
-            for question in list(mine_package(packages, package))
+            for question in mine_package(packages, package, source.suites)
             if source.methods or (question.place is not None and "." not in question.place.name)
         ][: source.most]
 

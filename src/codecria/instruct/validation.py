@@ -6,6 +6,7 @@ import ast
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from codecria.instruct.judging import is_example
 from codecria.instruct.question import Question, question_row
 from codecria.instruct.steps import Row, dropped
 from codecria.sandbox.mutation import mutants
@@ -97,6 +98,10 @@ def _run(bench: Bench, jobs: list[tuple[int, Question, str]]) -> dict[int, Judge
 
 
 def _without(question: Question, failed: Sequence[int]) -> Question:
+    """The question without the tests that failed; where all did, and some are examples, with the examples alone."""
+    if len(failed) == len(question.tests):
+        others = [number for number in failed if not is_example(question.tests[number])]
+        failed = others or failed
     return replace(question, tests=tuple(test for number, test in enumerate(question.tests) if number not in failed))
 
 
