@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
+import warnings
 from typing import TYPE_CHECKING
 
 from codecria.common.random import digest
@@ -196,7 +197,8 @@ def _longest_parsing(code: str, whole: bool = False) -> ast.Module:
     lines = code.splitlines()
     for count in range(len(lines), -1, -1):
         try:
-            return ast.parse("\n".join(lines[:count]))
+            with warnings.catch_warnings(action="ignore"):  # of escapes and literals in a model's text
+                return ast.parse("\n".join(lines[:count]))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             if whole:
                 break
