@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from codecria.common.errors import CodecriaError
 from codecria.sandbox import Limits, Program, Sandbox, open_sandbox
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from codecria.instruct.question import Place, Question
     from codecria.sandbox import Verdict
 
-LIMITS = Limits(wall_s=20.0, cpu_s=4.0, memory_bytes=1 << 30)
-"""Packages are large, and some examples of SymPy's take seconds."""
+LIMITS = Limits(wall_s=90.0, cpu_s=4.0, memory_bytes=1 << 30)
+"""Packages are large, and some examples of SymPy's take seconds. The processor's time decides, so that a busy machine
+does not change a verdict."""
 
 _FAILED = re.compile(r"AssertionError: tests failed:((?: \d+)+)(?:;|$)")
 _FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
@@ -173,7 +175,7 @@ class Bench:
         """Judge solutions; one result for each pair, in their order.
 
         Raises:
-            CodecriaError: no sandbox can be had, or a package cannot be imported in it.
+            CodecriaError: no sandbox can be had, a package cannot be imported in it, or the sandbox itself failed.
         """
         results: dict[int, Judged] = {}
         packages = ["" if question.place is None else question.place.package for question, _ in pairs]
@@ -181,6 +183,9 @@ class Bench:
             chosen = [number for number, each in enumerate(packages) if each == package]
             programs = (program_of(*pairs[number]) for number in chosen)
             for number, verdict in zip(chosen, self._open(package).run_many(programs), strict=True):
+                if verdict.status == "error":  # not the solution's fault, so it must not be counted as one
+                    mend = "start the same command again; what is done is kept"
+                    raise CodecriaError(f"a program was not judged: {verdict.detail}", where="sandbox", mend=mend)
                 results[number] = judged(pairs[number][0], verdict)
         return [results[number] for number in range(len(pairs))]
 

@@ -57,12 +57,14 @@ class TripletsRecipe(Recipe):
 
     Attributes:
         run: its folder.
-        most: only so many of them, drawn by the seed.
+        most: only so many of them.
+        order: which of them: drawn by the seed, or those with the shortest references, which are as a rule the easiest.
     """
 
     type: Literal["triplets"]
     run: str
     most: Count | None = None
+    order: Literal["drawn", "shortest"] = "drawn"
 
 
 class DescribedRecipe(SamplingRecipe):

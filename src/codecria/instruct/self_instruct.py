@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
-from codecria.common.recipe import load_recipe
 from codecria.corpus.decontaminate import open_decontaminator
 from codecria.corpus.near_duplicates import find_near_duplicates
 from codecria.corpus.shingles import ShingleSets, shingle_hashes
@@ -35,7 +33,7 @@ from codecria.instruct.recipe import DescribedRecipe, MinedRecipe, SelfInstructR
 from codecria.instruct.solutions import check_tests, choose, run_solutions, write_solutions, write_tests
 from codecria.instruct.sources import described, earlier, invented, mined, package_folders
 from codecria.instruct.statistics import statistics
-from codecria.instruct.steps import Row, Yield, dropped, kept, run_step, yield_of
+from codecria.instruct.steps import Row, Yield, claim, dropped, kept, run_step, yield_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,7 +50,7 @@ def self_instruct(recipe: SelfInstructRecipe, folder: Path) -> list[Yield]:
     Raises:
         CodecriaError: the folder holds a run of another recipe; a package, a model or a sandbox cannot be had.
     """
-    _claim(folder, recipe)
+    claim(folder, recipe, free={"workers"})
     run = _Run(recipe, folder)
     questions = run.unique(run.ask_sources())
     if recipe.tests is not None:
@@ -189,18 +187,6 @@ def _said(question: Question) -> str:
 def _removal(step: str, before: Sequence[Question], after: Sequence[Question], why: str) -> Yield:
     count = len(before) - len(after)
     return Yield(step, len(before), len(after), dropped={why: count} if count else {})
-
-
-def _claim(folder: Path, recipe: SelfInstructRecipe) -> None:
-    path = folder / "recipe.yaml"
-    if not path.exists():
-        write_atomic(path, recipe.to_yaml())
-        return
-    old, new = load_recipe(SelfInstructRecipe, path).model_dump(mode="json"), recipe.model_dump(mode="json")
-    keys = [key for key in new if old[key] != new[key] and key != "workers"]
-    if keys:
-        what = f"holds a run of another recipe: {', '.join(keys)} differ"
-        raise CodecriaError(what, where=folder, mend="name another folder, or remove this one")
 
 
 def _json(content: Any) -> str:

@@ -52,8 +52,10 @@ def package_folders(sources: Sequence[Source]) -> list[Path]:
 def earlier(source: TripletsRecipe, recipe: SelfInstructRecipe) -> tuple[list[Question], list[Yield]]:
     """The questions of a finished run, with the solution that passed as reference where they had none."""
     triplets = read_triplets(Path(source.run).expanduser())
-    order = permutation(len(triplets), "triplets", recipe.seed)[: source.most]
-    chosen = [triplets[number] for number in sorted(order)]
+    order = permutation(len(triplets), "triplets", recipe.seed)
+    if source.order == "shortest":
+        order = sorted(range(len(triplets)), key=lambda number: len(triplets[number].solution))
+    chosen = [triplets[number] for number in sorted(order[: source.most])]
     questions = [
         each.question if each.question.reference else replace(each.question, reference=each.solution) for each in chosen
     ]

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.table import Table
 
+from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
 from codecria.common.progress import progress_bar
+from codecria.common.recipe import load_recipe
 from codecria.instruct.question import read_lines, to_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
+
+    from codecria.common.recipe import Recipe
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -43,6 +47,22 @@ class Yield:
     def row(self) -> Row:
         """As `yields.json` has it."""
         return asdict(self)
+
+
+def claim(folder: Path, recipe: Recipe, free: Collection[str] = ()) -> None:
+    """Write `recipe.yaml`, or find that the folder holds a run of the same recipe, keys that are `free` aside.
+
+    Raises:
+        CodecriaError: it holds another run; the keys that differ are named.
+    """
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        write_atomic(path, recipe.to_yaml())
+        return
+    old, new = load_recipe(type(recipe), path).model_dump(mode="json"), recipe.model_dump(mode="json")
+    if keys := [key for key in new if old[key] != new[key] and key not in free]:
+        what = f"holds a run of another recipe: {', '.join(keys)} differ"
+        raise CodecriaError(what, where=folder, mend="name another folder, or remove this one")
 
 
 def run_step(

@@ -8,6 +8,7 @@ of the package's own classes fails for the reference too, and validation takes i
 from __future__ import annotations
 
 import ast
+import copy
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,10 @@ def read_suite(text: str, package: str, functions: set[str]) -> Iterator[tuple[s
         if node.args.args or node.args.kwonlyargs or node.decorator_list:
             continue
         needed = _needed(node, top)
+        if len(set().union(*map(_mentioned, needed)) & functions) != 1:
+            continue
         rename = _Rename(aliases, functions)
-        statements = [ast.unparse(rename.visit(each)) for each in needed]
+        statements = [ast.unparse(rename.visit(copy.deepcopy(each))) for each in needed]
         if len(rename.found) == 1:
             (name,) = rename.found
             told = "\n".join([*filter(None, statements), f"{node.name}()"])
@@ -93,7 +96,7 @@ class _Rename(ast.NodeTransformer):
 
 
 def _needed(test: ast.FunctionDef, top: dict[str, ast.stmt]) -> list[ast.stmt]:
-    """The test and the top-level statements it rests on, in their order. Copies, for they are changed."""
+    """The test and the top-level statements it rests on, in their order."""
     chosen: dict[int, ast.stmt] = {}
     waiting: list[ast.stmt] = [test]
     while waiting:
@@ -102,7 +105,13 @@ def _needed(test: ast.FunctionDef, top: dict[str, ast.stmt]) -> list[ast.stmt]:
             chosen[node.lineno] = node
             names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
             waiting += [top[name] for name in sorted(names) if name in top]
-    return [ast.parse(ast.unparse(chosen[line])).body[0] for line in sorted(chosen)]
+    return [chosen[line] for line in sorted(chosen)]
+
+
+def _mentioned(node: ast.stmt) -> set[str]:
+    """Names that a statement uses, attributes among them; an import uses none."""
+    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return names | {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
 
 
 def _binders(tree: ast.Module) -> dict[str, ast.stmt]:

@@ -20,11 +20,12 @@ from rich.table import Table
 
 from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
-from codecria.common.recipe import Recipe, load_recipe
+from codecria.common.recipe import Recipe
 from codecria.instruct.conversations import conversation, write_conversations
 from codecria.instruct.question import read_triplets
 from codecria.instruct.recipe import SelfInstructRecipe  # noqa: TC001 pydantic reads the types at run time
 from codecria.instruct.self_instruct import self_instruct
+from codecria.instruct.steps import claim
 from codecria.training.loop import train
 from codecria.training.recipe import TrainRecipe  # noqa: TC001
 
@@ -83,7 +84,7 @@ def run_rounds(recipe: RoundsRecipe, folder: Path) -> list[Round]:
     Raises:
         CodecriaError: the folder holds another run, nothing passed in the first round, or a part fails.
     """
-    _claim(folder, recipe)
+    claim(folder, recipe)
     done: list[Round] = []
     solved: dict[str, Triplet] = {}
     sampled = recipe.self_instruct
@@ -141,14 +142,3 @@ def _round(
     model = recipe.generators[recipe.solutions.generator].model
     new = len(triplets.keys() - solved.keys())
     return Round(number, model, questions["given"], questions["kept"], samples["kept"], samples["given"], new)
-
-
-def _claim(folder: Path, recipe: RoundsRecipe) -> None:
-    path = folder / "recipe.yaml"
-    if not path.exists():
-        write_atomic(path, recipe.to_yaml())
-        return
-    old, new = load_recipe(RoundsRecipe, path).model_dump(mode="json"), recipe.model_dump(mode="json")
-    if keys := [key for key in new if old[key] != new[key]]:
-        what = f"holds a run of another recipe: {', '.join(keys)} differ"
-        raise CodecriaError(what, where=folder, mend="name another folder, or remove this one")
