@@ -156,6 +156,13 @@ def test_questions_of_a_finished_run_are_asked_again(finished, packages, server,
     assert {each.question.entry_point for each in read_triplets(tmp_path / "again")} == {"clamp", "triple", "square"}
 
 
+def test_the_shortest_of_a_finished_run_are_asked_first(finished, packages, server, tmp_path):
+    source = {"type": "triplets", "run": str(finished), "most": 2, "order": "shortest"}
+    self_instruct(recipe(packages, server, questions=[source], tests=None), tmp_path / "again")
+    lengths = sorted(len(each.solution) for each in read_triplets(finished))
+    assert [len(each.question.reference) for each in read_triplets(tmp_path / "again")] == lengths[:2]
+
+
 def test_evaluation_material_is_left_out(finished, packages, server, tmp_path):
     row = {"prompt": "def clamp(value, low=0):\n    return max(low, min(value, 3))\n", "tests": "assert clamp(7) == 3"}
     (tmp_path / "set.jsonl").write_text(json.dumps(row) + "\n")

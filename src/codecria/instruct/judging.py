@@ -101,6 +101,8 @@ for _codecria_number, _codecria_test in enumerate(TESTS):
             _codecria_failed.append(_codecria_number)
     except Exception:
         _codecria_failed.append(_codecria_number)
+    if _codecria_failed and not EVERY:
+        break
 if _codecria_failed:
     raise AssertionError("tests failed: " + " ".join(map(str, _codecria_failed)))
 """
@@ -133,11 +135,11 @@ def is_example(test: str) -> bool:
     return test.startswith(">>> ")
 
 
-def program_of(question: Question, solution: str) -> Program:
-    """A solution and the question's tests, as the sandbox takes them."""
+def program_of(question: Question, solution: str, every: bool = True) -> Program:
+    """A solution and the question's tests, as the sandbox takes them; without `every` up to the first that fails."""
     tests = [_parsed(test) if is_example(test) else test for test in question.tests]
     needs = "import doctest\n" if any(map(is_example, question.tests)) else ""
-    tally = f"{needs}TESTS = {tests!r}\n{_TALLY}"
+    tally = f"{needs}TESTS, EVERY = {tests!r}, {every}\n{_TALLY}"
     if question.place is None:
         return Program(solution, tally, question.entry_point or None)
     offered = "" if all(map(is_example, question.tests)) else _OFFERED
@@ -171,8 +173,12 @@ class Bench:
         self._sandbox: Sandbox | None = None
         self._package: str | None = None
 
-    def run(self, pairs: Sequence[tuple[Question, str]]) -> list[Judged]:
+    def run(self, pairs: Sequence[tuple[Question, str]], every: bool = True) -> list[Judged]:
         """Judge solutions; one result for each pair, in their order.
+
+        Args:
+            pairs: questions, each with a solution.
+            every: run every test; otherwise none after the first that fails, which is all that `passed` needs.
 
         Raises:
             CodecriaError: no sandbox can be had, a package cannot be imported in it, or the sandbox itself failed.
@@ -181,7 +187,7 @@ class Bench:
         packages = ["" if question.place is None else question.place.package for question, _ in pairs]
         for package in dict.fromkeys(packages):
             chosen = [number for number, each in enumerate(packages) if each == package]
-            programs = (program_of(*pairs[number]) for number in chosen)
+            programs = (program_of(*pairs[number], every) for number in chosen)
             for number, verdict in zip(chosen, self._open(package).run_many(programs), strict=True):
                 if verdict.status == "error":  # not the solution's fault, so it must not be counted as one
                     mend = "start the same command again; what is done is kept"

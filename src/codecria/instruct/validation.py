@@ -69,7 +69,7 @@ def stubs(question: Question) -> list[str]:
 def _against_stubs(left: dict[int, Question], bench: Bench) -> dict[int, Question | None]:
     """Each question, None where a stub passes all its tests."""
     jobs = [(number, question, stub) for number, question in left.items() for stub in stubs(question)]
-    results = bench.run([(question, stub) for _, question, stub in jobs])
+    results = bench.run([(question, stub) for _, question, stub in jobs], every=False)
     passing = {number for (number, _, _), result in zip(jobs, results, strict=True) if result.passed}
     return {number: None if number in passing else question for number, question in left.items()}
 
@@ -81,7 +81,7 @@ def _against_mutants(left: dict[int, Question], bench: Bench, most: int, seed: i
         for number, question in left.items()
         for mutant in mutants(question.reference, seed)[:most]
     ]
-    results = bench.run([(question, mutant) for _, question, mutant in jobs])
+    results = bench.run([(question, mutant) for _, question, mutant in jobs], every=False)
     tried = dict.fromkeys(left, 0)
     killed = dict.fromkeys(left, 0)
     for (number, _, _), result in zip(jobs, results, strict=True):
