@@ -75,7 +75,19 @@ def last_word(text):
 Task: Write a function last_word that returns the last word of a text, words being separated by white space, and an \
 empty text where there is no word."""
 
-FUNCTION_STOPS = ("\ndef ", "\nclass ", "\n#", "\nif ", "\nprint", "\n@", "\n>>>", "\nassert", "\nimport", "\nfrom")
+FUNCTION_STOPS = (
+    "\n```",
+    "\ndef ",
+    "\nclass ",
+    "\n#",
+    "\nif ",
+    "\nprint",
+    "\n@",
+    "\n>>>",
+    "\nassert",
+    "\nimport",
+    "\nfrom",
+)
 
 _NUMBERED = re.compile(r"^\s*(\d+)[.)]\s+(.+?)\s*$", re.MULTILINE)
 _FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
@@ -151,7 +163,15 @@ def function_prompt(question: Question, shown: str | None) -> str:
 
 
 def read_function(question: Question, completion: str) -> str:
-    """The function without docstring, from what follows its docstring."""
+    """The function without docstring, from what follows its docstring: up to the first line that is not indented, and of
+    that what parses, for a text that was cut at its most tokens ends inside a statement.
+    """
+    lines = completion.splitlines()
+    ends = next((number for number, line in enumerate(lines) if line[:1].strip()), len(lines))
+    for count in range(ends, 0, -1):
+        code = "\n".join([question.signature, *lines[:count]]).rstrip()
+        if parses(code):
+            return f"{code}\n"
     return f"{question.signature}\n{completion.rstrip()}\n"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from codecria.common.random import draw_bits, draw_integer
 from codecria.instruct.generators import Writer, ask
+from codecria.instruct.judging import is_example
 from codecria.instruct.prompts import (
     FUNCTION_STOPS,
     function_prompt,
@@ -161,10 +162,13 @@ def choose(question: Question, row: Row, verdicts: Row, model: str, least: int) 
 
 
 def shown_test(question: Question, sample: int, seed: int) -> int | None:
-    """The number of the test that a sample sees; None where none may be shown, or it would be the only one."""
+    """The number of the test that a sample sees, an example where there are some; None where none may be shown, or it
+    would be the only one.
+    """
     if question.alone or len(question.tests) < 2:
         return None
-    return draw_integer(len(question.tests), "shown", seed, question.id, sample)
+    numbers = [number for number, test in enumerate(question.tests) if is_example(test)] or range(len(question.tests))
+    return numbers[draw_integer(len(numbers), "shown", seed, question.id, sample)]
 
 
 def _with_tests(question: Question, text: str, recipe: TestsRecipe) -> Row:
