@@ -163,7 +163,7 @@ def function_prompt(question: Question, shown: str | None) -> str:
 
 
 def read_function(question: Question, completion: str) -> str:
-    """The function without docstring, from what follows its docstring: up to the first line that is not indented, and of
+    """The function without docstring, from what follows that: up to the first line that is not indented, and of
     that what parses, for a text that was cut at its most tokens ends inside a statement.
     """
     lines = completion.splitlines()
