@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from codecria.instruct.judging import Bench
 from codecria.instruct.question import Place, Question
 
 ALONE = Question(
@@ -111,3 +112,18 @@ def test_a_test_that_calls_nothing_is_no_pass(bench):
 def test_a_place_that_is_not_there_fails(bench, questions):
     question = replace(questions["clamp"], place=Place("small_lists.inside", "gone"))
     assert status(bench, question, question.reference).failed == (0, 1, 2)
+
+
+def test_decorators_of_the_function_that_was_there_go_on_working(tmp_path):
+    folder = tmp_path / "packages"
+    (folder / "wrapped").mkdir(parents=True)
+    text = "import functools\n\ndef number(function):\n    @functools.wraps(function)\n"
+    text += "    def convert(value):\n        return function(int(value))\n    return convert\n\n"
+    text += '@number\ndef double(value):\n    """Words."""\n    return 2 * value\n'
+    (folder / "wrapped" / "__init__.py").write_text(text)
+    for each in (tmp_path, folder):
+        each.chmod(0o755)
+    question = Question("Double.", "mined", "double", tests=(">>> double('4')\n8\n",), place=Place("wrapped", "double"))
+    with Bench([folder]) as bench:
+        assert status(bench, question, "def double(value):\n    return value + value\n").passed
+        assert not status(bench, question, "def double(value):\n    return value\n").passed

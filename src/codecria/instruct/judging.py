@@ -1,7 +1,8 @@
 """Solutions judged by their question's tests, in the sandbox: which of the tests each of them passes.
 
 A solution to a mined question is put where the package's own function was: executed among its module's names, bound to
-every name of the package that held the old function, and what still holds the old one is led to the new. The package
+every name of the package that held the old function, and what still holds the old one is led to the new. A function
+that decorators wrapped stays wrapped: only the inner one is replaced. The package
 runs in the program's half; an example's output is sent to the tests' half as text and compared there, so what is
 expected never reaches the program. It does not keep a solution from reading the package's files, docstrings included:
 that a solution was written from the task alone is the writer's honesty, not a property of the verdict.
@@ -46,17 +47,20 @@ def _codecria_place(text, module_name, name):
     names = dict(vars(module))
     exec(compile(text, "<program>", "exec", __future__.annotations.compiler_flag, True), names)
     new = names[last]
-    package = module_name.partition(".")[0]
-    holders = [owner, *(each for key, each in list(sys.modules.items()) if key.partition(".")[0] == package)]
-    for holder in holders:
-        for key, value in list(vars(holder).items()):
-            if value is old:
-                setattr(holder, key, new)
-    inner = inspect.unwrap(getattr(old, "fget", None) or getattr(old, "__func__", old))
-    if isinstance(inner, types.FunctionType) and not inner.__closure__:
+    direct = getattr(old, "fget", None) or getattr(old, "__func__", old)
+    inner = inspect.unwrap(direct)
+    redirected = isinstance(inner, types.FunctionType) and not inner.__closure__
+    if redirected:
         inner.__globals__["_codecria_new"] = getattr(new, "fget", None) or getattr(new, "__func__", new)
         inner.__code__ = (lambda *given, **named: _codecria_new(*given, **named)).__code__
         inner.__defaults__ = inner.__kwdefaults__ = inner.__doc__ = None
+    if inner is direct or not redirected:
+        package = module_name.partition(".")[0]
+        holders = [owner, *(each for key, each in list(sys.modules.items()) if key.partition(".")[0] == package)]
+        for holder in holders:
+            for key, value in list(vars(holder).items()):
+                if value is old:
+                    setattr(holder, key, new)
     return module
 
 _codecria_names = dict(vars(_codecria_place(TEXT, MODULE, NAME)), __name__="__main__")
@@ -72,7 +76,7 @@ def codecria_example(source):
         printed, sys.stdout = sys.stdout.getvalue(), out
     return printed, error
 """
-"""The program's half of a mined question. The redirected old function takes the arguments that the new one takes."""
+"""The program's half of a mined question. The old function's code is led to the new; decorators go on wrapping it."""
 
 _OFFERED = "\nglobals().update({name: value for name, value in _codecria_names.items() if name[:2] != '__'})\n"
 
