@@ -235,3 +235,32 @@ def test_every_reference_solution_of_humaneval_passes(sandbox: Sandbox) -> None:
     wrong = [Program(task["prompt"] + "    return None", task["test"], task["entry_point"]) for task in tasks]
     passed = [task["task_id"] for task, v in zip(tasks, sandbox.run_many(wrong), strict=True) if v.passed]
     assert passed == []
+
+
+@pytest.fixture
+def importable(own_temporary_folder: Path) -> Path:
+    """A folder with a module that counts its imports where it can, and one that fails."""
+    folder = own_temporary_folder / "modules"
+    folder.mkdir(mode=0o755)
+    (folder / "counted.py").write_text("import os\nimported_by = os.getpid()\nstate = []\n")
+    (folder / "failing.py").write_text("raise RuntimeError('not today')\n")
+    return folder
+
+
+def test_preloaded_modules_are_imported_once_and_shared_by_no_two_programs(importable: Path) -> None:
+    code = "import counted, os\ndef f():\n    counted.state.append(1)\n"
+    code += "    return counted.imported_by == os.getpid(), len(counted.state)"
+    programs = [Program(code, "assert f() == (False, 1)", "f")] * 3
+    with open_sandbox(import_paths=[importable], preload=["counted"]) as sandbox:
+        assert [verdict.passed for verdict in sandbox.run_many(programs)] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("failing", "RuntimeError: not today"), ("absent", "No module named 'absent'")]
+)
+def test_a_module_that_cannot_be_preloaded_is_named(importable: Path, name: str, why: str) -> None:
+    with (
+        pytest.raises(CodecriaError, match=f"{name} cannot be imported: .*{why}"),
+        open_sandbox(import_paths=[importable], preload=[name]),
+    ):
+        pass

@@ -232,7 +232,9 @@ def test_code_llama_70b_format_is_metas(llama: Tokenizer, llama_oracle: sentence
     answer = [*encode(" Source: assistant\nDestination: user"), *encode("\n\n Hello"), 32_000]
     reply = [*encode(" Source: assistant\nDestination: user"), *encode("\n\n ")]
     assert encode_chat(tokenizer, messages).ids == head + answer + reply
-    assert encode_chat(tokenizer, messages, add_generation_prompt=False).ids == head + answer
+    # A training example's last answer stands as it is written behind the prompt, not as in a history.
+    learnt = [*head, *reply, *encode("Hello"), 32_000]
+    assert encode_chat(tokenizer, messages, add_generation_prompt=False).ids == learnt
     assert answers(tokenizer, messages) == [" Hello<step>"]
     systems = [{"role": "system", "content": "S"}, *messages[:1]]
     assert encode_chat(tokenizer, systems).ids[: len(encode(" Source: system")) + 1] == [1, *encode(" Source: system")]

@@ -24,6 +24,7 @@ from codecria.cli import (
     models,
     pipeline,
     report,
+    self_instruct,
     serve,
     train,
     train_replay,
@@ -50,6 +51,8 @@ app.command("train")(train.train)
 app.command("train-replay")(train_replay.train_replay)
 app.command("export")(export.export)
 app.command("pipeline")(pipeline.pipeline)
+app.command("self-instruct")(self_instruct.self_instruct)
+app.command("rounds")(self_instruct.rounds)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("convert")(convert.convert)

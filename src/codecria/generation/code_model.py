@@ -59,6 +59,13 @@ class CodeModel(Preparer):
         super().__init__(tokenizer, positions, name=name, ending_ids=ending_ids, vocab_size=vocab_size)
         self.engine = Engine(model, max_rows=max_rows)
 
+    def fresh(self) -> CodeModel:
+        """The same model with nothing read yet: its texts do not depend on what this one has in its cache."""
+        engine = self.engine
+        return CodeModel(
+            engine.model, self.tokenizer, name=self.name, ending_ids=self._stop_ids, max_rows=engine.max_rows
+        )
+
     def complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Completion:
         """Continue a text.
 

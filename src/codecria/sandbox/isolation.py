@@ -105,6 +105,8 @@ def prepare(
     import_paths: Sequence[Path],
     index: int,
     toolchains: Sequence[Path] | None = None,
+    *,
+    preload: Sequence[str] = (),
 ) -> Launch:
     """Everything needed to start server number `index`; makes its folder where the backend needs one.
 
@@ -130,6 +132,7 @@ def prepare(
         landlock=flavour.backend == "landlock",
         readable=[*_SYSTEM, *_DEVICES, *map(str, shown), *proc],
         import_paths=[str(path) for path in import_paths],
+        preload=list(preload),
         recycle_after=_RECYCLE_AFTER,
         **{name: value for name, value in asdict(limits).items() if name != "build_wall_s"},
     )

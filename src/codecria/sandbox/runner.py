@@ -52,13 +52,17 @@ class Sandbox:
         workers: int,
         import_paths: Sequence[Path],
         toolchains: Mapping[str, Toolchain] | None = None,
+        *,
+        preload: Sequence[str] = (),
     ) -> None:
         self.backend: BackendName = flavour.backend
         self.description = ""
         self.limits = limits
         self.workers = workers
         self._toolchains = toolchains or {}
-        self._all = [Worker(flavour, limits, import_paths, index, toolchains) for index in range(workers)]
+        self._all = [
+            Worker(flavour, limits, import_paths, index, toolchains, preload=preload) for index in range(workers)
+        ]
         self._free = collections.deque(self._all)
         self._of_thread = threading.local()
         self._pool = ThreadPoolExecutor(workers, "sandbox", initializer=self._take_worker)
@@ -133,6 +137,7 @@ def open_sandbox(
     workers: int = 1,
     import_paths: Sequence[Path] = (),
     languages: Sequence[str] = (),
+    preload: Sequence[str] = (),
 ) -> Generator[Sandbox]:
     """A sandbox for as long as the block runs.
 
@@ -143,6 +148,8 @@ def open_sandbox(
         import_paths: folders programs and tests may import from besides the standard library, read-only.
         languages: of `LANGUAGES`, whose programs (`Source`) it will run. Give none where only Python is run: its
             servers start no processes and see less.
+        preload: modules that the server imports once, so that no program waits for them. Their import runs inside the
+            isolation but before every program, and could bend any verdict: name only what verdicts may depend on.
 
     Raises:
         CodecriaError: a language's tools are not here.
@@ -160,7 +167,7 @@ def open_sandbox(
     limits = limits or (TOOLCHAIN_LIMITS if languages else Limits())
     reasons: list[str] = []
     for name in BACKENDS if backend == "auto" else (backend,):
-        sandbox, reason = _try(name, limits, workers, resolved, toolchains)
+        sandbox, reason = _try(name, limits, workers, resolved, toolchains, preload=preload)
         if sandbox is not None:
             with contextlib.closing(sandbox):
                 yield sandbox
@@ -175,7 +182,7 @@ def available_backends() -> list[BackendReport]:
     """Start and test each backend; takes about 0.2 s for each."""
     reports: list[BackendReport] = []
     for name in BACKENDS:
-        sandbox, reason = _try(name, Limits(), 1, ())
+        sandbox, reason = _try(name, Limits(), 1, (), ())
         if sandbox is not None:
             sandbox.close()
         reports.append(BackendReport(name, sandbox is not None, reason))
@@ -188,6 +195,8 @@ def _try(
     workers: int,
     import_paths: Sequence[Path],
     toolchains: Mapping[str, Toolchain] | None = None,
+    *,
+    preload: Sequence[str] = (),
 ) -> tuple[Sandbox | None, str]:
     """A sandbox that passed its self-test and how it works, or None and why not."""
     reason = missing(name)
@@ -198,7 +207,7 @@ def _try(
         if limits.processes > 1 and not flavour.counted:
             reasons.append(f"{limits.processes} processes a program cannot be counted here; set processes to 1")
             continue
-        sandbox = Sandbox(flavour, limits, workers, import_paths, toolchains)
+        sandbox = Sandbox(flavour, limits, workers, import_paths, toolchains, preload=preload)
         try:
             sandbox.check()
             return sandbox, sandbox.description

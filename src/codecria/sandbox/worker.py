@@ -58,10 +58,12 @@ class Worker:
         import_paths: Sequence[Path],
         index: int,
         toolchains: Mapping[str, Toolchain] | None = None,
+        *,
+        preload: Sequence[str] = (),
     ) -> None:
         self.flavour = flavour
         self.landlock_abi = 0
-        self._limits, self._import_paths, self._index = limits, import_paths, index
+        self._limits, self._import_paths, self._preload, self._index = limits, import_paths, preload, index
         self._toolchains = toolchains
         self._process: subprocess.Popen[bytes] | None = None
         self._launch: Launch | None = None
@@ -76,7 +78,9 @@ class Worker:
         with tempfile.TemporaryFile() as complaints:
             try:
                 shown = None if self._toolchains is None else folders_of(self._toolchains.values())
-                self._launch = launch = prepare(self.flavour, self._limits, self._import_paths, self._index, shown)
+                self._launch = launch = prepare(
+                    self.flavour, self._limits, self._import_paths, self._index, shown, preload=self._preload
+                )
                 self._process = subprocess.Popen(
                     launch.command,
                     env=launch.environment,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from codecria.common.errors import CodecriaError
 from codecria.tokenizer.escaping import Marks, SpecialSpellings
-from codecria.tokenizer.templates import CODE_LLAMA_70B, LLAMA_2, render
+from codecria.tokenizer.templates import CODE_LLAMA_70B, FORMATS, LLAMA_2, render
 
 if TYPE_CHECKING:
     from codecria.tokenizer.tokenizer import Tokenizer
@@ -175,6 +175,22 @@ class _Assembly:
         self.ids += ids
         self.loss_mask += [any(start < to and end > at for at, to in self._answers) for start, end in spans]
         self._run, self._answers, self._ended_at = "", [], None
+
+
+def with_chat_format(tokenizer: Tokenizer, name: str) -> Tokenizer:
+    """The tokenizer with one of `templates.FORMATS` as its chat template.
+
+    Raises:
+        CodecriaError: there is no such format, or the vocabulary lacks one of its special tokens: pasted as text it
+            could not end an answer.
+    """
+    if name not in FORMATS:
+        raise CodecriaError(f"no chat format '{name}'", where="chat_format", mend=f"one of: {', '.join(FORMATS)}")
+    template, needed = FORMATS[name]
+    if lacking := [spelling for spelling in needed if tokenizer.token_id(spelling) is None]:
+        what = f"the tokenizer has no token {lacking[0]}, which the format {name} is made of"
+        raise CodecriaError(what, where="chat_format", mend="llama-2 needs none")
+    return tokenizer.with_chat_template(template)
 
 
 def _built_in_template(tokenizer: Tokenizer) -> str:

@@ -58,19 +58,37 @@ LLAMA_2 = """\
 """Llama 2's and Code Llama's format, 7B to 34B (Meta's generation.py, `chat_completion`)."""
 
 CODE_LLAMA_70B = """\
-{%- macro body(content) -%}{{ cut ~ '\\n\\n ' ~ content | trim }}{%- endmacro -%}
 {{ bos_token }}
 {%- if messages[0]['role'] != 'system' -%}{{ ' Source: system<step>' }}{%- endif -%}
 {%- for message in messages -%}
 {{ ' Source: ' ~ message['role'] }}
-{%- if message['destination'] -%}{{ '\\nDestination: ' ~ message['destination'] | trim }}{%- endif -%}
-{%- if message['content'] -%}{{ body(message['content']) }}{%- endif -%}
+{%- set learnt = loop.last and message['role'] == 'assistant' and not add_generation_prompt -%}
+{%- set destination = message['destination'] or ('user' if learnt else '') -%}
+{%- if destination -%}{{ '\\nDestination: ' ~ destination | trim }}{%- endif -%}
+{%- if message['content'] -%}{{ cut ~ '\\n\\n ' ~ (cut if learnt else '') ~ message['content'] | trim }}{%- endif -%}
 {{ '<step>' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ ' Source: assistant\\nDestination: user' ~ cut ~ '\\n\\n ' }}{%- endif -%}
 """
 """Code Llama 70B Instruct's format (Meta's generation.py, `encode_dialog_prompt`). Meta encodes each message's header
-and body apart, each with its own implicit space: `cut` marks those places."""
+and body apart, each with its own implicit space: `cut` marks those places. Meta asks for an answer with a destination,
+and what is written then begins a run of its own; in a history neither is so. The last answer of a training example
+stands as it is written."""
+
+CHATML = """\
+{%- for message in messages -%}
+{{ '<|im_start|>' ~ message['role'] ~ '\\n' ~ message['content'] ~ '<|im_end|>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
+"""
+"""OpenAI's format, which SmolLM2, Qwen and others were tuned with."""
+
+FORMATS = {
+    "llama-2": (LLAMA_2, ()),
+    "code-llama-70b": (CODE_LLAMA_70B, ("<step>",)),
+    "chatml": (CHATML, ("<|im_start|>", "<|im_end|>")),
+}
+"""Formats by name, each with the special tokens that a vocabulary needs for it."""
 
 
 def render(source: str, variables: Mapping[str, Any]) -> str:

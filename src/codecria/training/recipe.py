@@ -141,6 +141,8 @@ class TrainRecipe(Recipe):
         sequences_per_micro_batch: how many of them go through one copy of the model at once; the rest is accumulated.
         batches: what the sequences are made of.
         optimiser: AdamW's figures.
+        chat_format: the chat template that the model gets: `llama-2`, `code-llama-70b` or `chatml`; the parent's own
+            where absent. A foundation model has none, and learns conversations in the one that it is given.
         lora: adapters; absent for full fine-tuning.
         document_attention: a packed document attends only to itself; false lets it see what stands before it.
         rope_theta: the rotary base to train and export with; the parent's when absent (paper §2.4: 1e6).
@@ -166,6 +168,7 @@ class TrainRecipe(Recipe):
     sequences_per_micro_batch: Positive = 1
     batches: BatchRecipe = BatchRecipe()
     optimiser: OptimiserRecipe = OptimiserRecipe()
+    chat_format: str | None = None
     lora: LoraRecipe | None = None
     document_attention: bool = True
     rope_theta: Rate | None = None

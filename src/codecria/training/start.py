@@ -16,6 +16,7 @@ from codecria.common.errors import CodecriaError
 from codecria.common.random import draw_bits
 from codecria.infill.syntax import require_syntax
 from codecria.model.transformer import Transformer
+from codecria.tokenizer.chat import with_chat_format
 from codecria.tokenizer.sentinels import add_sentinels, find_sentinels
 from codecria.training.lora import NEW_ROWS, ORIGINAL_TABLE, add_lora, initial_adapter
 
@@ -136,6 +137,8 @@ def begin(recipe: TrainRecipe) -> Start:
         require_syntax()
     parent = open_checkpoint(recipe.model)
     tokenizer, config = parent.tokenizer, parent.config
+    if recipe.chat_format is not None:
+        tokenizer = with_chat_format(tokenizer, recipe.chat_format)
     sentinels = find_sentinels(tokenizer)
     new_rows = 0
     if sentinels is None and recipe.batches.infill.rate > 0:

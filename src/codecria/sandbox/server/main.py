@@ -43,6 +43,9 @@ _USUAL_MODULES = """
 what imports them: they have work to do after every fork, which costs more than it saves."""
 
 
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
 def main() -> None:
     """Serve until the pipe ends, a program leaves the server in disorder, or enough programs have run."""
     body = wire.read_frame(0)
@@ -59,6 +62,9 @@ def main() -> None:
     sys.path += settings.import_paths
     for name in _USUAL_MODULES.split():
         importlib.import_module(name)
+    if refused := _preload(settings.preload):
+        wire.reply({"refused": refused})
+        return
     _warm_up()
     # A program's `import server` must not find ours.
     for name in [name for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]]:
@@ -77,6 +83,23 @@ def main() -> None:
         wire.reply({**verdict, "last": last})
         if last:
             return
+
+
+def _preload(names: list[str]) -> str:
+    """Import modules; why not, if one fails.
+
+    A server with threads cannot be forked safely, and NumPy would start some.
+    """
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        for name in names:
+            importlib.import_module(name)
+    except BaseException as error:  # a package may fail in any way
+        return f"{', '.join(names)} cannot be imported: {type(error).__name__}: {error}"
+    finally:
+        for name in _ONE_THREAD:
+            del os.environ[name]
+    return ""
 
 
 def _warm_up() -> None:

@@ -12,7 +12,8 @@ class Settings:
     `account`: the user number to become, None to stay. `counted`: whether the kernel counts that user's processes
     apart from everyone else's. `landlock`: whether the server must refuse to start without it. `readable`: what
     programs may read. `work`: the one folder they may write. `toolchains`: whether commands are run, of which memory is
-    watched and not bounded: V8, the JVM and .NET reserve far more addresses than they use.
+    watched and not bounded: V8, the JVM and .NET reserve far more addresses than they use. `preload`: modules imported
+    before the first program.
     """
 
     work: str
@@ -22,6 +23,7 @@ class Settings:
     landlock: bool
     readable: list[str]
     import_paths: list[str]
+    preload: list[str]
     wall_s: float
     cpu_s: float
     memory_bytes: int

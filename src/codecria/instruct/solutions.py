@@ -1,0 +1,199 @@
+"""Tests and solutions by models, and which solution of a question is kept."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from codecria.common.random import draw_bits, draw_integer
+from codecria.instruct.generators import Writer, ask
+from codecria.instruct.judging import is_example
+from codecria.instruct.prompts import (
+    FUNCTION_STOPS,
+    function_prompt,
+    functions_in,
+    read_function,
+    read_solution,
+    read_tests,
+    solution_prompt,
+    tests_prompt,
+)
+from codecria.instruct.question import Question, Triplet, question_row
+from codecria.instruct.steps import Row, dropped
+from codecria.instruct.validation import stubs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from codecria.instruct.judging import Bench, Judged
+    from codecria.instruct.recipe import SolutionsRecipe, TestsRecipe
+
+
+def write_tests(questions: Sequence[Question], writer: Writer, recipe: TestsRecipe, seed: int) -> list[Row]:
+    """Rows of questions with tests: those that have some as they are, the others with a model's that parse."""
+    bare = [question for question in questions if not question.tests]
+    texts = ask(
+        writer.for_group(),
+        [tests_prompt(question) for question in bare],
+        chat=writer.recipe.chat,
+        begun="[TESTS]\n",
+        stop=("[/TESTS]\n\n", "\nProblem:"),
+        max_tokens=recipe.max_tokens,
+        temperature=recipe.temperature,
+        top_p=recipe.top_p,
+        seed=draw_bits("tests", seed),
+    )
+    written = iter(texts)
+    return [
+        {"question": question_row(question)} if question.tests else _with_tests(question, next(written), recipe)
+        for question in questions
+    ]
+
+
+def check_tests(questions: Sequence[Question], bench: Bench, least: int) -> list[Row]:
+    """Rows of questions whose written tests tell a solution from a stub.
+
+    A test that a function without a body passes is thrown away; a single value may be right for one test of a function
+    that answers yes or no, so the other stubs count only where they pass all tests of a question.
+    """
+    jobs = [
+        (place, stub) for place, question in enumerate(questions) if not question.reference for stub in stubs(question)
+    ]
+    results = bench.run([(questions[place], stub) for place, stub in jobs])
+    of: dict[int, list[Judged]] = {}
+    for (place, _), result in zip(jobs, results, strict=True):
+        of.setdefault(place, []).append(result)
+    rows: list[Row] = []
+    for place, question in enumerate(questions):
+        found = of.get(place, [])
+        left = list(question.tests)
+        if found:
+            left = [test for number, test in enumerate(question.tests) if number in found[0].failed]
+        if len(left) < least and found:
+            rows.append(dropped("tests that a stub passes", question.id))
+        elif any(result.passed for result in found):
+            rows.append(dropped("a stub passes", question.id))
+        else:
+            rows.append({"question": question_row(replace(question, tests=tuple(left)))})
+    return rows
+
+
+def write_solutions(questions: Sequence[Question], writer: Writer, recipe: SolutionsRecipe, seed: int) -> list[Row]:
+    """A row for each question: its samples, each with the number of the test that was shown, or None.
+
+    Every sample's prompt begins like the others' of its question. Samples of equal prompts differ by their seed.
+    """
+    generator = writer.for_group()
+    samples: list[list[Row]] = [[] for _ in questions]
+    for sample in range(recipe.samples):
+        shown = [shown_test(question, sample, seed) for question in questions]
+        for completes in (False, True):
+            chosen = [place for place, each in enumerate(questions) if _completes(each, recipe) == completes]
+            form = function_prompt if completes else solution_prompt
+            prompts = [form(questions[place], _test(questions[place], shown[place])) for place in chosen]
+            texts = ask(
+                generator,
+                prompts,
+                chat=writer.recipe.chat and not completes,
+                begun="" if completes else "[PYTHON]\n",
+                stop=FUNCTION_STOPS if completes else ("[/PYTHON]\n\n", "\nProblem:"),
+                max_tokens=recipe.max_tokens,
+                temperature=recipe.temperature,
+                top_p=recipe.top_p,
+                seed=draw_bits("solutions", seed, sample),
+            )
+            for place, text in zip(chosen, texts, strict=True):
+                code = read_function(questions[place], text) if completes else read_solution(text)
+                samples[place].append({"code": code, "shown": shown[place]})
+    return [{"id": question.id, "samples": each} for question, each in zip(questions, samples, strict=True)]
+
+
+def run_solutions(questions: Sequence[Question], rows: Sequence[Row], bench: Bench) -> list[Row]:
+    """A row for each question: the status of every sample and which tests it failed. Equal samples run once."""
+    jobs: dict[tuple[int, str], int] = {}
+    for place, (question, row) in enumerate(zip(questions, rows, strict=True)):
+        for sample in row["samples"]:
+            if question.entry_point in functions_in(sample["code"]):
+                jobs.setdefault((place, sample["code"]), len(jobs))
+    results = bench.run([(questions[place], code) for place, code in jobs])
+    judged: list[Row] = []
+    for place, (question, row) in enumerate(zip(questions, rows, strict=True)):
+        verdicts: list[Row] = []
+        for sample in row["samples"]:
+            number = jobs.get((place, sample["code"]))
+            if number is None:
+                verdicts.append({"status": "not defined", "failed": list(range(len(question.tests)))})
+            else:
+                verdicts.append({"status": results[number].status, "failed": list(results[number].failed)})
+        judged.append({"id": question.id, "verdicts": verdicts})
+    return judged
+
+
+def choose(question: Question, row: Row, verdicts: Row, model: str, least: int) -> Triplet | str:
+    """The triplet of the first solution that passes, or why there is none.
+
+    Tests that no solution passes are thrown away where no reference passes them: they are the model's own.
+
+    Args:
+        question: as it was asked.
+        row: its samples, by `write_solutions`.
+        verdicts: what became of them, by `run_solutions`.
+        model: who solved it.
+        least: tests that must be left.
+    """
+    pairs = list(zip(row["samples"], verdicts["verdicts"], strict=True))
+    if all(verdict["status"] == "not defined" for _, verdict in pairs):
+        return "no solution is Python that defines the function"
+    numbers = set(range(len(question.tests)))
+    if not question.reference:
+        numbers = {number for number in numbers if any(number not in verdict["failed"] for _, verdict in pairs)}
+        if len(numbers) < least:
+            return "tests that no solution passes"
+    passing = [
+        sample for sample, verdict in pairs if not numbers & set(verdict["failed"]) and numbers - {sample["shown"]}
+    ]
+    if not passing:
+        return "no solution passes"
+    kept = tuple(test for number, test in enumerate(question.tests) if number in numbers)
+    return Triplet(replace(question, tests=kept), passing[0]["code"], model, len(passing), len(pairs))
+
+
+def shown_test(question: Question, sample: int, seed: int) -> int | None:
+    """The number of the test that a sample sees, an example where there are some; None where none may be shown, or it
+    would be the only one.
+    """
+    if question.alone or len(question.tests) < 2:
+        return None
+    numbers = [number for number, test in enumerate(question.tests) if is_example(test)] or range(len(question.tests))
+    return numbers[draw_integer(len(numbers), "shown", seed, question.id, sample)]
+
+
+def _with_tests(question: Question, text: str, recipe: TestsRecipe) -> Row:
+    tests = read_tests(text)
+    name = _tested_function(tests)
+    calling = tuple(test for test in tests if name in _called(test))
+    if not name or len(calling) < recipe.least:
+        return dropped("no tests that parse" if not tests else "tests that call nothing", question.id)
+    return {"question": question_row(replace(question, tests=calling, entry_point=name))}
+
+
+def _tested_function(tests: Sequence[str]) -> str:
+    """The function that most tests call; "" where they call built-in ones alone."""
+    counts = Counter(name for test in tests for name in _called(test))
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def _called(test: str) -> set[str]:
+    calls = [node.func for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call)]
+    return {each.id for each in calls if isinstance(each, ast.Name) and each.id not in vars(builtins)}
+
+
+def _completes(question: Question, recipe: SolutionsRecipe) -> bool:
+    return recipe.form == "function" and bool(question.signature)
+
+
+def _test(question: Question, number: int | None) -> str | None:
+    return None if number is None else question.tests[number]
