@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from prometheus_client.core import Metric
 
@@ -67,7 +67,7 @@ class Metrics:
         self._predicted_seconds = Counter(
             "llamacpp:tokens_predicted_seconds", "Seconds in which texts were written", registry=self._registry
         )
-        self._registry.register(_Held(backend))
+        self._registry.register(_Held(backend, self._rates))
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count an answer; `path` is the route's, 499 the status of a caller who has gone."""
@@ -81,6 +81,13 @@ class Metrics:
             self._prompt_seconds.inc(max(0.0, outcome.first_s - (outcome.begun_s or outcome.asked_s)))
             self._predicted_seconds.inc(max(0.0, (outcome.ended_s or outcome.first_s) - outcome.first_s))
 
+    def _rates(self, read: float, written: float) -> dict[str, float]:
+        """Tokens a second of all prompts and of all texts so far, as llama.cpp tells them."""
+        seconds = {"prompt": self._prompt_seconds, "predicted": self._predicted_seconds}
+        tokens = {"prompt": read, "predicted": written}
+        spent = {name: counter.collect()[0].samples[0].value for name, counter in seconds.items()}
+        return {f"{name}_tokens_seconds": tokens[name] / spent[name] if spent[name] else 0.0 for name in spent}
+
     def text(self) -> bytes:
         """All in Prometheus's text format."""
         return generate_latest(self._registry)
@@ -89,8 +96,9 @@ class Metrics:
 class _Held(Collector):
     """What the backend counts itself."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, rates: Callable[[float, float], dict[str, float]]) -> None:
         self._backend = backend
+        self._rates = rates
 
     def collect(self) -> Iterator[Metric]:
         """The numbers as they are now."""
@@ -105,3 +113,5 @@ class _Held(Collector):
         for name, (ours, kind) in _LLAMA_CPP.items():
             family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
             yield family(f"llamacpp:{name}", f"As codecria_{ours}", value=counts.get(ours, 0.0))
+        for name, rate in self._rates(counts.get("read_tokens", 0.0), counts.get("written_tokens", 0.0)).items():
+            yield GaugeMetricFamily(f"llamacpp:{name}", "Tokens a second, of all so far", value=rate)
