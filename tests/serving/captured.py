@@ -1,4 +1,4 @@
-"""Requests as clients send them, byte for byte: files of HTTP whose first lines, behind `#`, say where they are from."""
+"""Requests as clients send them, byte for byte: files of HTTP. Their first lines, behind `#`, tell where from."""
 
 import json
 import socket

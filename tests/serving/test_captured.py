@@ -1,4 +1,4 @@
-"""Requests of llama.vim, llama.vscode, Continue, twinny, minuet and llm-ls, and what each demands of the answer's bytes.
+"""Requests of llama.vim, llama.vscode, Continue, twinny, minuet and llm-ls, and what each demands of the answer.
 
 Where a plugin does not run here, what it does with an answer is done here in its stead: see `bodies/` for sources.
 """

@@ -96,7 +96,6 @@ def test_llama_vim_shows_what_the_server_writes_and_inserts_it(tmp_path):
             editor.type(":edit shapes.py<CR>")
             (ahead,) = editor.until(lambda: bodies(server))
             server.until("codecria_texts", 0, WAIT_S)
-            read = server.number("codecria_read_tokens_total")
             editor.type(":edit sums.py<CR>", "5G", "A", *"return", "<Space>")
             shown = editor.until(
                 lambda: [mark[3]["virt_text"][0][0] for mark in editor.value(HINTS) if mark[3].get("virt_text")]

@@ -1,4 +1,4 @@
-"""llama.cpp's addresses: fields, limits, samplers, errors. What plugins demand of them: tests/serving/test_captured.py."""
+"""llama.cpp's addresses: fields, limits, samplers, errors. What plugins demand of them is in test_captured.py."""
 
 import json
 

@@ -2,8 +2,8 @@
 
 Source: OpenAI's API reference; what its Python and JavaScript clients read. `suffix` infills by token ids. Fields that
 vLLM adds are understood too: `top_k`, `min_p`, `min_tokens`, `repetition_penalty`, `stop_token_ids`,
-`return_token_ids`, `return_tokens_as_token_ids`. llama.vim and llama.vscode send llama.cpp's `n_predict` and a limit of -1
-here, and twinny Ollama's `options`. The model named in a request is not looked at, for there is one.
+`return_token_ids`, `return_tokens_as_token_ids`. llama.vim and llama.vscode send llama.cpp's `n_predict` and a limit of
+-1 here, and twinny Ollama's `options`. The model named in a request is not looked at, for there is one.
 """
 
 from __future__ import annotations
