@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from prometheus_client.core import Metric
 
@@ -67,7 +67,8 @@ class Metrics:
         self._predicted_seconds = Counter(
             "llamacpp:tokens_predicted_seconds", "Seconds in which texts were written", registry=self._registry
         )
-        self._registry.register(_Held(backend, self._rates))
+        self._spent = {"prompt": 0.0, "predicted": 0.0}
+        self._registry.register(_Held(backend, self._spent))
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count an answer; `path` is the route's, 499 the status of a caller who has gone."""
@@ -78,15 +79,12 @@ class Metrics:
         """Count a text."""
         if outcome.first_s:
             self._first.observe(max(0.0, outcome.first_s - outcome.asked_s))
-            self._prompt_seconds.inc(max(0.0, outcome.first_s - (outcome.begun_s or outcome.asked_s)))
-            self._predicted_seconds.inc(max(0.0, (outcome.ended_s or outcome.first_s) - outcome.first_s))
-
-    def _rates(self, read: float, written: float) -> dict[str, float]:
-        """Tokens a second of all prompts and of all texts so far, as llama.cpp tells them."""
-        seconds = {"prompt": self._prompt_seconds, "predicted": self._predicted_seconds}
-        tokens = {"prompt": read, "predicted": written}
-        spent = {name: counter.collect()[0].samples[0].value for name, counter in seconds.items()}
-        return {f"{name}_tokens_seconds": tokens[name] / spent[name] if spent[name] else 0.0 for name in spent}
+            read_s = max(0.0, outcome.first_s - (outcome.begun_s or outcome.asked_s))
+            written_s = max(0.0, (outcome.ended_s or outcome.first_s) - outcome.first_s)
+            self._prompt_seconds.inc(read_s)
+            self._predicted_seconds.inc(written_s)
+            self._spent["prompt"] += read_s
+            self._spent["predicted"] += written_s
 
     def text(self) -> bytes:
         """All in Prometheus's text format."""
@@ -94,11 +92,11 @@ class Metrics:
 
 
 class _Held(Collector):
-    """What the backend counts itself."""
+    """What the backend counts itself, and rates of that by the seconds spent."""
 
-    def __init__(self, backend: Backend, rates: Callable[[float, float], dict[str, float]]) -> None:
+    def __init__(self, backend: Backend, spent: Mapping[str, float]) -> None:
         self._backend = backend
-        self._rates = rates
+        self._spent = spent
 
     def collect(self) -> Iterator[Metric]:
         """The numbers as they are now."""
@@ -113,5 +111,6 @@ class _Held(Collector):
         for name, (ours, kind) in _LLAMA_CPP.items():
             family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
             yield family(f"llamacpp:{name}", f"As codecria_{ours}", value=counts.get(ours, 0.0))
-        for name, rate in self._rates(counts.get("read_tokens", 0.0), counts.get("written_tokens", 0.0)).items():
-            yield GaugeMetricFamily(f"llamacpp:{name}", "Tokens a second, of all so far", value=rate)
+        for name, ours in (("prompt", "read_tokens"), ("predicted", "written_tokens")):
+            rate = counts.get(ours, 0.0) / self._spent[name] if self._spent[name] else 0.0
+            yield GaugeMetricFamily(f"llamacpp:{name}_tokens_seconds", "Tokens a second, of all so far", value=rate)
