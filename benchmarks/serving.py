@@ -1,7 +1,8 @@
-"""`codecria serve` against llama.cpp's server (llama-cpp-python's) over HTTP: the same model, the same trace, in turn.
+"""`codecria serve` against llama.cpp's server over HTTP: the same model, the same trace, in turn.
 
-    python -m venv llama-cpp && CMAKE_ARGS=-DGGML_NATIVE=ON llama-cpp/bin/pip install 'llama-cpp-python[server]'
-    python benchmarks/serving.py --peer-python llama-cpp/bin/python [--quick] [--threads 2]
+    python -m venv peer && CMAKE_ARGS=-DGGML_NATIVE=ON peer/bin/pip install 'llama-cpp-python[server]'  # minutes
+    python -m venv peer && peer/bin/pip install xllamacpp  # or this: llama.cpp's own server in a wheel
+    python benchmarks/serving.py --peer-python peer/bin/python [--quick] [--threads 2]
 
 The model is the shipped infilling one: ours in int8, there as Q8_0. A round's trace is made from a file of the standard
 library that no other round has:
@@ -11,7 +12,8 @@ library that no other round has:
 
 Prompts are texts with markers, suffix first, that both servers read to the same ids (checked by their counts): there a
 key changes the prompt's end alone, and both find the rest in their caches. Sampling is greedy; ours heals nothing.
-llama-cpp-python writes one text at a time, so four clients wait for each other there; `throughput_one` is without.
+llama.cpp's own server (xllamacpp) has four slots here. llama-cpp-python writes one text at a time, so four clients wait
+for each other there; `throughput_one` is without.
 The last line is JSON: `ratio` is the smaller of the ratios of time to first token and of throughput.
 """
 
@@ -49,6 +51,19 @@ if TYPE_CHECKING:
 GREEDY = {"model": "x", "temperature": 0, "top_p": 1, "heal": False}
 MIDDLE, TEXT, CLIENTS = 12, 64, 4
 START_S = 300
+
+
+# llama.cpp's own server in the process, at a port: model, port and threads are its arguments.
+XLLAMACPP = """
+import sys, time, xllamacpp
+asked = xllamacpp.CommonParams()
+asked.model.path, asked.port, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+asked.n_parallel, asked.n_ctx = 4, 4 * 2048
+asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
+server = xllamacpp.Server(asked)
+while True:
+    time.sleep(3600)
+"""
 
 
 class Trace(NamedTuple):
@@ -159,8 +174,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def servers(peer_python: str, gguf: Path, threads: int) -> Iterator[tuple[Server, Server]]:
-    """Ours and llama-cpp-python's, both running; who is not asked waits."""
+def servers(peer: str, peer_python: str, gguf: Path, threads: int) -> Iterator[tuple[Server, Server]]:
+    """Ours and llama.cpp's, both running; who is not asked waits."""
     with contextlib.ExitStack() as stack:
         port = free_port()
         ours = [sys.executable, "-m", "codecria.cli.main", "serve", INFILLING_MODEL, "--dtype", "int8"]
@@ -168,9 +183,7 @@ def servers(peer_python: str, gguf: Path, threads: int) -> Iterator[tuple[Server
         mine = Server("codecria", ours, port)
         stack.callback(mine.close)
         port = free_port()
-        theirs = [peer_python, "-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port), "--n_ctx", "2048"]
-        theirs += ["--n_threads", str(threads), "--n_threads_batch", str(threads), "--interrupt_requests", "false"]
-        other = Server("llama-cpp-python", theirs, port)
+        other = Server(peer, [peer_python, *_command(peer, gguf, port, threads)], port)
         stack.callback(other.close)
         yield mine, other
 
@@ -182,6 +195,13 @@ def in_turn(ours: Server, peer: Server, number: int, trace: Trace) -> tuple[Meas
         return mine, peer.run(trace)
     theirs = peer.run(trace)
     return ours.run(trace), theirs
+
+
+def _command(peer: str, gguf: Path, port: int, threads: int) -> list[str]:
+    if peer == "xllamacpp":
+        return ["-c", XLLAMACPP, str(gguf), str(port), str(threads)]
+    command = ["-m", "llama_cpp.server", "--model", str(gguf), "--port", str(port), "--n_ctx", "2048"]
+    return [*command, "--n_threads", str(threads), "--n_threads_batch", str(threads), "--interrupt_requests", "false"]
 
 
 def compared(name: str, pairs: list[tuple[float, float]], better: str) -> dict[str, Any]:
@@ -201,7 +221,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     environment = os.environ.get("CODECRIA_LLAMA_CPP_PYTHON")
-    parser.add_argument("--peer-python", default=environment, help="an interpreter that has llama-cpp-python[server]")
+    parser.add_argument("--peer-python", default=environment, help="an interpreter that has the peer: see above")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--quick", action="store_true", help="see that everything runs: one short round")
     arguments = parser.parse_args()
@@ -210,24 +230,28 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def peer_versions(peer_python: str) -> dict[str, str]:
-    """Of llama-cpp-python, asked of its interpreter."""
-    code = "from importlib.metadata import version; print(version('llama-cpp-python'))"
-    found = subprocess.run([peer_python, "-c", code], capture_output=True, text=True, check=True)
-    return {"llama-cpp-python": found.stdout.strip()}
+def find_peer(peer_python: str) -> tuple[str, str]:
+    """The package with the server that an interpreter has, and its version."""
+    code = "from importlib.metadata import version; import sys; print(version(sys.argv[1]))"
+    for name in ("xllamacpp", "llama-cpp-python"):
+        found = subprocess.run([peer_python, "-c", code, name], capture_output=True, text=True, check=False)
+        if found.returncode == 0:
+            return name, found.stdout.strip()
+    raise SystemExit(f"{peer_python} has neither xllamacpp nor llama-cpp-python")
 
 
 def main() -> None:
     arguments = parse()
     rounds, keys, texts = (1, 6, 4) if arguments.quick else (5, 30, 16)
+    peer_name, peer_version = find_peer(arguments.peer_python)
     versions = {"python": platform.python_version(), "codecria": version("codecria"), "torch": version("torch")}
-    versions |= peer_versions(arguments.peer_python)
+    versions[peer_name] = peer_version
     model = codecria.load(INFILLING_MODEL)
     warm, *counted = traces(model, rounds + 1, keys, texts)
     with tempfile.TemporaryDirectory() as folder:
         gguf = Path(folder, "q8.gguf")
         convert(INFILLING_MODEL, gguf, "gguf-q8_0")
-        with servers(arguments.peer_python, gguf, arguments.threads) as (ours, peer):
+        with servers(peer_name, arguments.peer_python, gguf, arguments.threads) as (ours, peer):
             for prompt in (warm.keys[0], warm.texts[0]):
                 asked = [each.written(prompt, 1)["prompt_tokens"] for each in (ours, peer)]
                 assert asked[0] == asked[1], f"the servers read {asked} tokens in one prompt"
@@ -242,7 +266,7 @@ def main() -> None:
     worst = min((first, four), key=lambda case: case["ratio"])
     result = {
         **worst,
-        "peer_name": f"llama-cpp-python's server, Q8_0, {arguments.threads} threads",
+        "peer_name": f"llama.cpp's server through {peer_name}, Q8_0, {arguments.threads} threads",
         "tokens_per_s": four["ours"],
         "first_token_ms": first,
         "throughput": four,
