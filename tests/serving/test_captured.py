@@ -5,6 +5,7 @@ Where a plugin does not run here, what it does with an answer is done here in it
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -154,7 +155,7 @@ def test_a_response_or_an_error_in_each_line_on_ollamas_address(server, code_mod
     assert all(isinstance(each["response"], str) for each in found)
     assert [each["done"] for each in found] == [False] * (len(found) - 1) + [True]
     body = captured(name).body
-    suffix = f"{SUFFIX}" if name != "continue_ollama_at_the_end" else ""
+    suffix = "" if name == "continue_ollama_at_the_end" else SUFFIX
     prefix = PREFIX if "continue" in name else body["prompt"].removeprefix("<PRE> ").partition(" <SUF>")[0]
     expected = code_model.infill(prefix, suffix, max_tokens=24, order="spm")
     assert found[-1]["prompt_eval_count"] == expected.prompt_tokens  # a middle, not a chat
@@ -178,8 +179,6 @@ def test_twinnys_limit_counts_by_whichever_name(server):
 
 
 def test_three_equal_requests_of_minuet_share_their_prompt_and_are_three_texts(server):
-    from concurrent.futures import ThreadPoolExecutor
-
     before = server.number("codecria_read_tokens_total")
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: play(server, "minuet"), range(3)))
