@@ -248,6 +248,7 @@ def main() -> None:
     versions[peer_name] = peer_version
     model = codecria.load(INFILLING_MODEL)
     warm, *counted = traces(model, rounds + 1, keys, texts)
+    del model
     with tempfile.TemporaryDirectory() as folder:
         gguf = Path(folder, "q8.gguf")
         convert(INFILLING_MODEL, gguf, "gguf-q8_0")

@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=120, help="keys of each of the four")
     arguments = parser.parse_args()
     result = {"come_and_go": come_and_go(arguments.seconds)} if arguments.seconds else {}
+    print(json.dumps(result), flush=True)
     result["typing"] = typing(arguments.keys)
     versions = {name: version(name) for name in ("codecria", "torch", "uvicorn")}
     print(json.dumps({**result, "versions": {"python": platform.python_version(), **versions}}))
