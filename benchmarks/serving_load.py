@@ -108,7 +108,7 @@ async def typist(url: str, lines: list[str], keys: int) -> list[float]:
     """One editor: it writes lines of a file anew, from the 100th on."""
     found: list[float] = []
     pause = random.Random(len(lines))
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=600) as client:
         for at in range(100, len(lines)):
             for end in range(len(lines[at]) - len(lines[at].lstrip()) + 1, len(lines[at]) + 1):
                 if len(found) == keys:
