@@ -118,6 +118,15 @@ def test_limits_of_the_body(server):
     assert untold.recv(4096).startswith(b"HTTP/1.1 413")
 
 
+def test_a_long_body_is_waited_for_as_curl_sends_it(server):
+    """curl asks before it sends a long one, and waits a second where nobody answers; llama.vim drives curl."""
+    head, _, body = request("/completion", SHORT).partition(b"\r\n\r\n")
+    connection = raw(server, head + b"\r\nExpect: 100-continue\r\n\r\n")
+    assert connection.recv(4096).startswith(b"HTTP/1.1 100 Continue\r\n")
+    connection.sendall(body)
+    assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"x"', b"nul", b"\xff", b"[" * 5000, b'{"prompt":"\\ud800"}'])
 def test_bodies_that_are_no_objects(server, data):
     for path in ("/completion", "/v1/chat/completions", "/infill"):

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from prometheus_client.core import Metric
 
@@ -67,7 +67,8 @@ class Metrics:
         self._predicted_seconds = Counter(
             "llamacpp:tokens_predicted_seconds", "Seconds in which texts were written", registry=self._registry
         )
-        self._registry.register(_Held(backend))
+        self._spent = {"prompt": 0.0, "predicted": 0.0}
+        self._registry.register(_Held(backend, self._spent))
 
     def answered(self, method: str, path: str, status: int, seconds: float) -> None:
         """Count an answer; `path` is the route's, 499 the status of a caller who has gone."""
@@ -78,8 +79,12 @@ class Metrics:
         """Count a text."""
         if outcome.first_s:
             self._first.observe(max(0.0, outcome.first_s - outcome.asked_s))
-            self._prompt_seconds.inc(max(0.0, outcome.first_s - (outcome.begun_s or outcome.asked_s)))
-            self._predicted_seconds.inc(max(0.0, (outcome.ended_s or outcome.first_s) - outcome.first_s))
+            read_s = max(0.0, outcome.first_s - (outcome.begun_s or outcome.asked_s))
+            written_s = max(0.0, (outcome.ended_s or outcome.first_s) - outcome.first_s)
+            self._prompt_seconds.inc(read_s)
+            self._predicted_seconds.inc(written_s)
+            self._spent["prompt"] += read_s
+            self._spent["predicted"] += written_s
 
     def text(self) -> bytes:
         """All in Prometheus's text format."""
@@ -87,10 +92,11 @@ class Metrics:
 
 
 class _Held(Collector):
-    """What the backend counts itself."""
+    """What the backend counts itself, and rates of that by the seconds spent."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, spent: Mapping[str, float]) -> None:
         self._backend = backend
+        self._spent = spent
 
     def collect(self) -> Iterator[Metric]:
         """The numbers as they are now."""
@@ -105,3 +111,6 @@ class _Held(Collector):
         for name, (ours, kind) in _LLAMA_CPP.items():
             family = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
             yield family(f"llamacpp:{name}", f"As codecria_{ours}", value=counts.get(ours, 0.0))
+        for name, ours in (("prompt", "read_tokens"), ("predicted", "written_tokens")):
+            rate = counts.get(ours, 0.0) / self._spent[name] if self._spent[name] else 0.0
+            yield GaugeMetricFamily(f"llamacpp:{name}_tokens_seconds", "Tokens a second, of all so far", value=rate)

@@ -1,14 +1,11 @@
-"""Bodies as llama.vim, llama.vscode and Continue send them, and what each of them demands of the answer."""
+"""llama.cpp's addresses: fields, limits, samplers, errors. What plugins demand of them is in test_captured.py."""
 
 import json
-import re
-from pathlib import Path
 
 import pytest
 
 from tests.serving.conftest import PREFIX, SUFFIX
 
-BODIES = Path(__file__).parent.parent / "bodies"
 CODE = {"input_prefix": PREFIX, "input_suffix": SUFFIX, "n_predict": 12, "temperature": 0}
 FIELDS = {
     "index", "content", "tokens", "id_slot", "stop", "model", "tokens_predicted", "tokens_evaluated",
@@ -19,49 +16,6 @@ TIMINGS = {
     "cache_n", "prompt_n", "prompt_ms", "prompt_per_token_ms", "prompt_per_second", "predicted_n", "predicted_ms",
     "predicted_per_token_ms", "predicted_per_second",
 }  # fmt: skip
-
-
-def sent(server, name):
-    """A body's bytes as they are, as curl and fetch send them."""
-    data = (BODIES / name).read_bytes().strip()
-    # curl --data declares a form.
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    return server.client.post("/infill", content=data, headers=headers), json.loads(data)
-
-
-def events(text):
-    parts = text.split("\n\n")
-    assert parts.pop() == ""
-    assert all(part.startswith("data: ") and "\n" not in part for part in parts)
-    return [json.loads(part.removeprefix("data: ")) for part in parts]
-
-
-def test_llama_vim_gets_one_line_of_compact_json_with_the_fields_it_picks(server):
-    answer, body = sent(server, "llama_vim.json")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    assert "\n" not in answer.text
-    assert re.search(r'"content"\s*:"', answer.text)  # its own check, before it decodes anything
-    told = answer.json()
-    assert list(told) == body["response_fields"]
-    assert isinstance(told["content"], str)
-    assert all(isinstance(told[f"timings/{name}"], int | float) for name in TIMINGS - {"cache_n"})
-
-
-def test_llama_vims_warm_up_reads_for_the_request_that_follows(server):
-    answer, _ = sent(server, "llama_vim_warm_up.json")
-    assert answer.text == "{}"
-    body = json.loads((BODIES / "llama_vim.json").read_bytes())
-    told = server.post("/infill", {**body, "response_fields": ["timings/cache_n"]}).json()
-    shown = server.post("/tokenize", {"content": "# shapes.py\n# def perimeter(radius):"}).json()["tokens"]
-    assert told["timings/cache_n"] >= len(shown)
-
-
-def test_llama_vscode_gets_a_list_of_three_with_settings(server):
-    answer, _ = sent(server, "llama_vscode.json")
-    told = answer.json()
-    assert [each["index"] for each in told] == [0, 1, 2]
-    assert all(isinstance(each["content"], str) and each["generation_settings"]["n_ctx"] > 0 for each in told)
 
 
 def test_the_middle_is_the_models_own_and_every_field_is_there(server, code_model):
@@ -128,22 +82,6 @@ def test_markers_in_the_code_are_text(server, code_model):
     told = server.post("/infill", {**CODE, "input_prefix": prefix, "input_suffix": suffix}).json()
     expected = code_model.infill(prefix, suffix, max_tokens=12, order="spm")
     assert (told["content"], told["tokens_evaluated"]) == (expected.text, expected.prompt_tokens)
-
-
-def test_continue_streams_what_its_template_asked_for(server, code_model):
-    data = (BODIES / "continue_llama_cpp.json").read_bytes()
-    answer = server.client.post("/completion", content=data)
-    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert "[DONE]" not in answer.text
-    assert not any(line.startswith(":") for line in answer.text.splitlines())  # its parser ends at `: ping`
-    found = events(answer.text)
-    # Tabby needs both keys in each.
-    assert all(isinstance(each["content"], str) and isinstance(each["stop"], bool) for each in found)
-    assert [each["stop"] for each in found] == [False] * (len(found) - 1) + [True]
-    assert found[-1]["content"] == ""
-    expected = code_model.infill(PREFIX, SUFFIX, max_tokens=24, order="spm")
-    assert "".join(each["content"] for each in found) == expected.text
-    assert found[-1]["tokens_evaluated"] == expected.prompt_tokens
 
 
 def test_completion_goes_on_from_text_ids_and_both(server, code_model):
@@ -222,7 +160,45 @@ def test_what_a_plugin_asks_of_the_server(server):
     assert server.client.get("/models").json()["data"][0]["id"] == model["id"]
     props = server.client.get("/props").json()
     assert props["default_generation_settings"]["n_ctx"] == 2048 and props["total_slots"] == 16
+    assert set(props["default_generation_settings"]) >= {"n_ctx", "params"}
+    assert "<|im_start|>" in props["chat_template"] and props["build_info"].startswith("codecria-")
+    assert props["is_sleeping"] is False and "/" not in props["model_path"]
     assert len(server.client.get("/slots").json()) == 16
+
+
+def test_numbers_by_llama_cpps_names(server):
+    server.post("/completion", {"prompt": "a prompt for the numbers", "n_predict": 3, "temperature": 0})
+    for name in ("prompt_tokens_total", "tokens_predicted_total", "prompt_tokens_seconds", "predicted_tokens_seconds"):
+        assert server.number(f"llamacpp:{name}") > 0
+    assert server.number("llamacpp:requests_processing") == server.number("llamacpp:requests_deferred") == 0
+
+
+def test_a_limit_by_any_of_its_names_and_a_stream_that_ends_with_stop(server):
+    for name in ("n_predict", "max_tokens", "max_completion_tokens"):
+        told = server.post("/completion", {"prompt": "import os\n", name: 3, "temperature": 0}).json()
+        assert (told["tokens_predicted"], told["stop_type"], told["has_new_line"]) == (
+            3,
+            "limit",
+            "\n" in told["content"],
+        )
+    body = {"prompt": "import os\n", "n_predict": 6, "temperature": 0, "stream": True, "n": 2}
+    parts = server.post("/completion", body).text.split("\n\n")
+    assert parts.pop() == "" and "[DONE]" not in parts[-1]
+    found = [json.loads(part.removeprefix("data: ")) for part in parts]
+    assert {each["index"] for each in found} == {0, 1}
+    assert set(found[0]) >= {"index", "content", "tokens", "stop", "id_slot", "tokens_predicted", "tokens_evaluated"}
+    assert [set(each) for each in found if each["stop"]] == [FIELDS, FIELDS]
+
+
+def test_kinds_of_errors(server):
+    for body, status, kind in (
+        ({"prompt": [5] * 2048}, 400, "exceed_context_size_error"),
+        ({"prompt": 5}, 400, "invalid_request_error"),
+        ({"prompt": "x", "grammar": "root ::= x"}, 501, "not_supported_error"),
+    ):
+        error = server.post("/completion", body).json()["error"]
+        assert (error["code"], error["type"]) == (status, kind)
+    assert server.post("/completion", {"prompt": [5] * 2048}).json()["error"]["n_ctx"] == 2048
 
 
 def test_tokens_there_and_back_and_the_template(server, code_model):

@@ -1,6 +1,7 @@
 """Ollama's own Python client against the server."""
 
 import json
+from datetime import datetime
 
 import ollama
 import pytest
@@ -39,6 +40,13 @@ def test_suffix_infills_by_ids(client, code_model):
     spelled = f"<PRE> {PREFIX} <SUF>{SUFFIX} <MID>"
     quoted = client.generate("x", prompt=spelled, suffix=SUFFIX, options=GREEDY)
     assert quoted.prompt_eval_count == code_model.infill(spelled, SUFFIX, max_tokens=10, order="spm").prompt_tokens
+
+
+def test_a_middle_at_the_documents_end_is_no_chat(client, plain_client, code_model):
+    expected = code_model.infill(PREFIX, "", max_tokens=10, order="spm")
+    answer = client.generate("x", prompt=PREFIX, suffix="", options=GREEDY)
+    assert (answer.response, answer.prompt_eval_count) == (expected.text, expected.prompt_tokens)
+    assert plain_client.generate("x", prompt=PREFIX, suffix="", options=GREEDY).done  # nothing to insert before
 
 
 def test_a_middle_at_the_documents_start(client, code_model):
@@ -91,6 +99,7 @@ def test_streams_are_lines_and_the_default(client, server):
     assert last["total_duration"] == pytest.approx(sum(durations), abs=10)
     assert all(isinstance(each, int) and each >= 0 for each in durations)
     assert last["total_duration"] > 100_000  # nanoseconds
+    assert all(datetime.fromisoformat(part["created_at"]).tzinfo for part in found)
 
 
 def test_chat_whole_and_streamed(client, code_model):

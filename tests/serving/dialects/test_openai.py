@@ -184,6 +184,22 @@ def test_what_is_wrong_is_said_in_openais_shape(server, change, param):
     assert param in error["message"]
 
 
+def test_limits_by_llama_cpps_names_and_options_by_ollamas(server):
+    def written(path, **body):
+        told = server.post(path, {"temperature": 0, **body}).json()
+        return told["usage"]["completion_tokens"], told["choices"][0]["finish_reason"]
+
+    chat = {"messages": MESSAGES}
+    assert written("/v1/chat/completions", **chat, n_predict=0) == (0, "length")
+    assert written("/v1/chat/completions", **chat, n_predict=3) == (3, "length")
+    assert written("/v1/completions", prompt="x", n_predict=3) == (3, "length")
+    assert written("/v1/completions", prompt="x", options={"num_predict": 3}) == (3, "length")
+    assert written("/v1/completions", prompt="x", options={"num_predict": 3}, max_tokens=2) == (2, "length")
+    assert written("/v1/completions", prompt=[74] * 2040, max_tokens=-1)[0] > 1
+    for limit in (-2, 2**32, "many"):
+        assert server.post("/v1/completions", {"prompt": "x", "max_tokens": limit}).status_code == 400
+
+
 def test_a_prompt_over_the_context_has_its_code(client):
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(model="x", prompt=[74] * 2048)
@@ -195,19 +211,3 @@ def test_a_model_without_markers_refuses_a_suffix_and_completes(plain_client):
         plain_client.completions.create(model="x", prompt=PREFIX, suffix=SUFFIX)
     assert refused.value.status_code == 501
     assert plain_client.completions.create(model="x", prompt=PREFIX, max_tokens=3).usage.completion_tokens == 3
-
-
-def test_three_equal_requests_of_minuet_share_their_prompt(server):
-    """minuet asks three times at once and wants three suggestions."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    body = {"model": "x", "prompt": PREFIX + "# minuet\n    return ", "suffix": SUFFIX, "stream": True}
-    body |= {"max_tokens": 12, "top_p": 0.9}
-    before = server.number("codecria_read_tokens_total")
-    with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: server.post("/v1/completions", body).text, range(3)))
-    texts = {"".join(each["choices"][0]["text"] for each in events(answer)) for answer in answers}
-    assert len(texts) > 1
-    tokens = server.post("/v1/completions", {**body, "stream": False}).json()["usage"]["prompt_tokens"]
-    server.until("codecria_running", 0)
-    assert server.number("codecria_read_tokens_total") - before < 2 * tokens

@@ -57,6 +57,16 @@ def test_a_text_that_spells_a_marker_is_text_in_segments_and_layout_in_a_raw_pro
     assert text == code_model.infill(spelled, SUFFIX, **options, stop_at="block").text
 
 
+def test_a_prefix_over_the_context_keeps_its_markers_and_its_end(server):
+    """Tabby itself cuts the finished prompt from the left, and the first marker with it."""
+    segments = {"prefix": "x = 1\n" * 3000 + PREFIX, "suffix": SUFFIX}
+    body = {"segments": segments, "temperature": 0, "debug_options": {"return_prompt": True}}
+    prompt = server.post("/v1/completions", body).json()["debug_data"]["prompt"]
+    assert prompt.count("fim_prefix") == prompt.count("fim_suffix") == prompt.count("fim_middle") == 1
+    assert "def area(radius):\n    return" in prompt and "print(area(2))" in prompt
+    assert len(prompt) < len(segments["prefix"])
+
+
 def test_a_seed_determines_the_text(server):
     body = {"segments": SEGMENTS, "temperature": 1.5, "seed": 5}
     texts = {server.post("/v1/completions", body).json()["choices"][0]["text"] for _ in range(2)}

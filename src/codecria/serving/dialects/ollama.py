@@ -42,15 +42,16 @@ async def generate(call: Call) -> Reply | Stream:
     if not body.prompt and not body.suffix:
         return Reply(loaded(call, as_response))
     # Ids of a conversation can be gone on from; those of a middle or of a raw prompt are nobody's conversation.
-    with_context = not body.raw and not body.suffix
+    with_context = not body.raw and body.suffix is None
     return await _answer(call, body, await _task(call, body), as_response, with_context)
 
 
 async def _task(call: Call, body: GenerateBody) -> Complete | Infill | Chat:
     heal = not body.logprobs
-    if body.suffix:
-        if call.backend.sentinels is None:
-            raise BadRequest(f"{call.backend.info.name} does not support insert", where="suffix")
+    if body.suffix and call.backend.sentinels is None:
+        raise BadRequest(f"{call.backend.info.name} does not support insert", where="suffix")
+    if body.suffix is not None and call.backend.sentinels is not None:
+        # Continue sends an empty one at a document's end: a middle, not something said in a chat.
         return Infill(body.prompt, body.suffix, heal=heal)
     if body.raw or body.template:
         return raw_task(call, body.filled_template() if body.template else body.prompt, heal)

@@ -76,7 +76,7 @@ class GenerateBody(OllamaBody):
     """Of /api/generate."""
 
     prompt: str = ""
-    suffix: str = ""
+    suffix: str | None = None
     system: str = ""
     template: str = ""
     raw: bool = False
@@ -109,7 +109,7 @@ class GenerateBody(OllamaBody):
             if name not in _FIELDS:
                 told = f"'{name[:40]}' is not understood; only {', '.join(_FIELDS)} are"
                 raise BadRequest(told, where="template", mend="send the filled prompt with raw")
-            return getattr(self, _FIELDS[name]) if _FIELDS[name] else ""
+            return (getattr(self, _FIELDS[name]) or "") if _FIELDS[name] else ""
 
         return _ACTION.sub(put, text)
 

@@ -2,7 +2,8 @@
 
 Source: OpenAI's API reference; what its Python and JavaScript clients read. `suffix` infills by token ids. Fields that
 vLLM adds are understood too: `top_k`, `min_p`, `min_tokens`, `repetition_penalty`, `stop_token_ids`,
-`return_token_ids`, `return_tokens_as_token_ids`. The model named in a request is not looked at, for there is one.
+`return_token_ids`, `return_tokens_as_token_ids`. llama.vim and llama.vscode send llama.cpp's `n_predict` and a limit of
+-1 here, and twinny Ollama's `options`. The model named in a request is not looked at, for there is one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import orjson
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.dialects.openai_answers import (
@@ -33,6 +34,8 @@ _LEAST_TOP_P = 1e-6
 Stop = str | list[str]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
 Tokens = Annotated[int, Field(ge=0, le=2**31)]
+Limit = Annotated[int, Field(ge=-1, le=2**31)]
+"""Tokens; -1 for as many as the context holds."""
 
 
 class StreamOptions(Body):
@@ -61,11 +64,17 @@ class SamplingBody(Body):
     min_tokens: Tokens = 0
     stop_token_ids: list[int] = Field(default_factory=list[int], max_length=4096)
 
-    def sampling(self, max_tokens: int, best: int | None) -> SamplingOptions:
-        """The options; `best` is how many log-probabilities a token is told with, None for none."""
+    def sampling(self, max_tokens: int, longest: int, best: int | None) -> SamplingOptions:
+        """The options.
+
+        Args:
+            max_tokens: the limit; -1 for `longest`.
+            longest: as many tokens as the context holds.
+            best: how many log-probabilities a token is told with; None for none.
+        """
         stop = [self.stop] if isinstance(self.stop, str) else self.stop
         return SamplingOptions(
-            max_tokens=max_tokens,
+            max_tokens=longest if max_tokens < 0 else max_tokens,
             min_tokens=self.min_tokens,
             stop_ids=tuple(sorted(set(self.stop_token_ids))),
             temperature=self.temperature,
@@ -89,13 +98,19 @@ class CompletionBody(SamplingBody):
 
     prompt: str | list[int] | list[str] | list[list[int]] = ""
     suffix: str | None = None
-    max_tokens: Tokens = 16
+    max_tokens: Limit = Field(16, validation_alias=AliasChoices("max_tokens", "n_predict", "num_predict"))
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool = False
     best_of: int | None = Field(None, ge=1)
     heal: bool = True
     return_token_ids: bool = False
     return_tokens_as_token_ids: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_options(cls, values: Any) -> Any:
+        options = cast("dict[str, Any]", values).get("options") if isinstance(values, dict) else None
+        return {**cast("dict[str, Any]", options), **values} if isinstance(options, dict) else values
 
     @property
     def form(self) -> CompletionForm:
@@ -118,7 +133,7 @@ class ChatBody(SamplingBody):
     """Of /v1/chat/completions."""
 
     messages: list[dict[str, Any]] = Field(min_length=1, max_length=4096)
-    max_tokens: Tokens | None = Field(None, validation_alias=AliasChoices("max_completion_tokens", "max_tokens"))
+    max_tokens: Limit = Field(-1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens", "n_predict"))
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=20)
     tools: list[Any] = Field(default_factory=list[Any])
@@ -132,7 +147,7 @@ async def complete(call: Call) -> Reply | Stream:
         raise BadRequest(f"best_of is {body.best_of} and n is {body.n}", where="best_of", mend="leave it out")
     if body.echo and body.logprobs is not None:
         raise BadRequest("log-probabilities of the prompt are not computed", where="echo", mend="leave it out")
-    sampling = body.sampling(body.max_tokens, body.logprobs)
+    sampling = body.sampling(body.max_tokens, call.backend.info.max_positions, body.logprobs)
     requests = [TextRequest(_task(call, body, prompt), sampling) for prompt in body.prompts()]
     texts = Texts(call, requests)
     if body.stream:
@@ -159,8 +174,8 @@ async def chat(call: Call) -> Reply | Stream:
         raise BadRequest("tools are not supported", where="tools", mend="leave them out")
     if body.response_format.get("type", "text") != "text":
         raise BadRequest("only text is supported", where="response_format", mend="leave it out")
-    longest = call.backend.info.max_positions if body.max_tokens is None else body.max_tokens
-    sampling = body.sampling(longest, body.top_logprobs if body.logprobs else None)
+    best = body.top_logprobs if body.logprobs else None
+    sampling = body.sampling(body.max_tokens, call.backend.info.max_positions, best)
     task = Chat(orjson.dumps(plain_messages(body.messages)))
     texts = Texts(call, [TextRequest(task, sampling)])
     if body.stream:
