@@ -182,7 +182,7 @@ def available_backends() -> list[BackendReport]:
     """Start and test each backend; takes about 0.2 s for each."""
     reports: list[BackendReport] = []
     for name in BACKENDS:
-        sandbox, reason = _try(name, Limits(), 1, (), ())
+        sandbox, reason = _try(name, Limits(), 1, ())
         if sandbox is not None:
             sandbox.close()
         reports.append(BackendReport(name, sandbox is not None, reason))
