@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 1024
 _LONGEST_HEAD = 64 * 2**10
-# A connection at rest is kept so long. uvicorn's 5 s are an editor's pause: a client that reuses the connection just then
-# has its request lost.
+# A connection at rest is kept so long. uvicorn's 5 s are an editor's pause: who reuses the connection just then has its
+# request lost.
 _KEEP_ALIVE_S = 75
 # After the texts have ended their last frames are still to be sent.
 _LAST_FRAMES_S = 2
