@@ -122,7 +122,9 @@ class Server:
     def __init__(self, name: str, command: list[str], port: int) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (the process keeps it)
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600)
+        # A connection a request, as llama.vim's curl: who waits for the other's round might find its own closed.
+        once = httpx.Limits(max_keepalive_connections=0)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=600, limits=once)
         ends = time.monotonic() + START_S
         while True:
             with contextlib.suppress(httpx.TransportError):

@@ -48,6 +48,14 @@ class ServerProcess:
         """What it has written to standard error."""
         return "".join(self._log)
 
+    def logged(self, holds, seconds=30):
+        """Wait for the log, which is written behind an answer, to be so; what it is then."""
+        ends = time.monotonic() + seconds
+        while not holds(self.log()):
+            assert time.monotonic() < ends, self.log()[-2000:]
+            time.sleep(0.02)
+        return self.log()
+
     def post(self, path, body, **more):
         return self.client.post(path, json=body, **more)
 

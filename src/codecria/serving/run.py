@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 1024
 _LONGEST_HEAD = 64 * 2**10
+# A connection at rest is kept so long. uvicorn's 5 s are an editor's pause: who reuses the connection just then has its
+# request lost.
+_KEEP_ALIVE_S = 75
 # After the texts have ended their last frames are still to be sent.
 _LAST_FRAMES_S = 2
 
@@ -57,6 +60,7 @@ async def _serve(backend: Jobs, settings: Settings, announce: Callable[[str], No
         ws="none",
         limit_concurrency=_CONNECTIONS,
         h11_max_incomplete_event_size=_LONGEST_HEAD,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.grace_s) + _LAST_FRAMES_S,
     )
     server = _Server(config, lambda: backend.drain(settings.grace_s))
