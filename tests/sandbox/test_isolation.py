@@ -52,8 +52,8 @@ def test_nothing_runs_where_nothing_holds(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def weakened(change: Callable[[list[str]], list[str]]) -> Callable[..., isolation.Launch]:
-    def prepare_weakly(*arguments: Any) -> isolation.Launch:
-        launch = prepare(*arguments)
+    def prepare_weakly(*arguments: Any, **more: Any) -> isolation.Launch:
+        launch = prepare(*arguments, **more)
         return isolation.Launch(change(launch.command), launch.environment, launch.settings, launch.folder)
 
     return prepare_weakly

@@ -118,13 +118,14 @@ def environment(results: dict[str, Any]) -> dict[str, str]:
     """Names and values for the report's last section: the checkpoint, the seed, the versions."""
     checkpoint = results["checkpoint"]
     hashes: dict[str, str] = checkpoint["sha256"]
-    positions = {name: results["recipe"][name] for name in POSITIONS if results["recipe"][name] is not None}
+    recipe = results["recipe"]
+    positions = {name: recipe[name] for name in POSITIONS if recipe.get(name) is not None}
     return {
         "checkpoint": checkpoint["path"],
         **{f"{name} (not the checkpoint's)": str(value) for name, value in positions.items()},
         "licence of the weights": checkpoint["licence"] or "not stated",
         "sha256": ", ".join(f"{name} {hash}" for name, hash in hashes.items() if name.endswith(_WEIGHTS)),
-        "seed": str(results["recipe"]["seed"]),
+        "seed": str(recipe["seed"]),
         **results["versions"],
     }
 
