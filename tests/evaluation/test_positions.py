@@ -44,7 +44,7 @@ def saved(folder: Path, model: Transformer, tokenizer: Tokenizer, config: ModelC
 
 
 def recipe(checkpoint: str, code: Path, **keys: Any) -> EvaluateRecipe:
-    tasks = {"long_perplexity": {"min_bytes": 100, "packings": ["file"], "max_tokens": 300}, "perplexity": {}}
+    tasks = {"long_perplexity": {"min_bytes": 100, "packings": ["file"], "max_tokens": 300}}
     values: dict[str, Any] = {"checkpoint": checkpoint, "folder": str(code), "device": "cpu", **keys}
     return EvaluateRecipe(tasks=Tasks.model_validate(tasks), **values)
 
@@ -52,7 +52,6 @@ def recipe(checkpoint: str, code: Path, **keys: Any) -> EvaluateRecipe:
 @pytest.mark.parametrize(
     ("keys", "changes"),
     [
-        ({"rope_theta": 1e6}, {"rope_theta": 1e6}),
         ({"rope_factor": 4.0}, {"rope_scaling": RopeScaling("linear", 4.0)}),
         ({"rope_theta": 5e4, "max_positions": 64}, {"rope_theta": 5e4, "max_positions": 64}),
     ],

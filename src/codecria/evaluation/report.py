@@ -25,6 +25,9 @@ _METHODS = {
     "left_to_right": "left to right",
     "greedy": "greedy",
     "windows": "every token scored once",
+    "whole": "read from the start",
+    "cross_file": "with other files' definitions",
+    "file_alone": "the file alone",
 }
 
 
