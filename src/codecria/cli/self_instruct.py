@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from codecria.cli.options import SetOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from codecria.common.recipe import Recipe
+
+R = TypeVar("R", bound="Recipe")
 
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="The run's folder; runs/RECIPE when not given.")]
 ShowOption = Annotated[bool, typer.Option("--show", help="Print the whole recipe, defaults filled in, and stop.")]
@@ -28,26 +35,18 @@ def self_instruct(
 
     **Examples**
 
-    `codecria self-instruct mined --out runs/mined`
+    `codecria self-instruct self-instruct-mined --out runs/mined`
 
     `codecria self-instruct self-instruct-135m --set solutions.samples=4`
     """
-    from rich.console import Console
-
-    from codecria.common.recipe import find_recipe, load_recipe
     from codecria.instruct.recipe import SelfInstructRecipe
 
-    checked = load_recipe(SelfInstructRecipe, recipe, overrides)
-    if show:
-        typer.echo(checked.to_yaml(), nl=False)
-        return
-    from codecria.instruct.self_instruct import self_instruct as run
-    from codecria.instruct.steps import yield_table
+    if checked := _checked(SelfInstructRecipe, recipe, overrides, show):
+        from codecria.instruct.self_instruct import self_instruct as run
+        from codecria.instruct.steps import yield_table
 
-    folder = out or Path("runs") / find_recipe(recipe).stem
-    yields = run(checked, folder)
-    typer.echo(str(folder))
-    Console().print(yield_table(yields), highlight=False)
+        folder = _folder(recipe, out)
+        _tell(folder, yield_table(run(checked, folder)))
 
 
 def rounds(
@@ -65,18 +64,33 @@ def rounds(
 
     `codecria rounds rounds-135m --out runs/rounds`
     """
-    from rich.console import Console
-
-    from codecria.common.recipe import find_recipe, load_recipe
     from codecria.pipeline.rounds import RoundsRecipe
 
-    checked = load_recipe(RoundsRecipe, recipe, overrides)
+    if checked := _checked(RoundsRecipe, recipe, overrides, show):
+        from codecria.pipeline.rounds import round_table, run_rounds
+
+        folder = _folder(recipe, out)
+        _tell(folder, round_table(run_rounds(checked, folder)))
+
+
+def _checked(schema: type[R], recipe: str, overrides: list[str] | None, show: bool) -> R | None:
+    """The recipe; None where it was only to be shown, which is done."""
+    from codecria.common.recipe import load_recipe
+
+    checked = load_recipe(schema, recipe, overrides)
     if show:
         typer.echo(checked.to_yaml(), nl=False)
-        return
-    from codecria.pipeline.rounds import round_table, run_rounds
+    return None if show else checked
 
-    folder = out or Path("runs") / find_recipe(recipe).stem
-    done = run_rounds(checked, folder)
+
+def _folder(recipe: str, out: Path | None) -> Path:
+    from codecria.common.recipe import find_recipe
+
+    return out or Path("runs") / find_recipe(recipe).stem
+
+
+def _tell(folder: Path, table: Table) -> None:
+    from rich.console import Console
+
     typer.echo(str(folder))
-    Console().print(round_table(done), highlight=False)
+    Console().print(table, highlight=False)

@@ -1,12 +1,13 @@
 """Evaluation sets as pieces of text to look for: HumanEval, MBPP, their infilling and translated forms, any other.
 
-A set is a file with a task a row: JSONL (also `.gz`), JSON or Parquet. Of known formats the task's own fields are
+A set is a file with a task a row: JSONL (also `.gz`), JSON, CSV or Parquet. Of known formats the task's own fields are
 read: what is told, the solution, the tests; not what some model answered. Of an infilling task prefix, middle and
 suffix are put together again, so that thousands of rows give one program each. Of other formats every text is read.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import importlib.util
 import json
@@ -114,7 +115,7 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def read_rows(path: Path) -> Iterator[Any]:
-    """What a file of JSONL (also `.gz`), JSON or Parquet holds, row by row.
+    """What a file of JSONL (also `.gz`), JSON, CSV or Parquet holds, row by row.
 
     Raises:
         CodecriaError: it is missing, or none of these.
@@ -124,6 +125,9 @@ def read_rows(path: Path) -> Iterator[Any]:
         if path.suffix == ".parquet":
             for batch in pq.ParquetFile(path).iter_batches():
                 yield from batch.to_pylist()
+        elif path.suffix == ".csv":
+            with path.open(encoding="utf-8", newline="") as file:
+                yield from csv.DictReader(file)
         elif path.suffix == ".json":
             whole: Any = json.loads(path.read_text(encoding="utf-8"))
             yield from cast("list[Any]", whole if isinstance(whole, list) else [whole])
@@ -135,5 +139,5 @@ def read_rows(path: Path) -> Iterator[Any]:
                         yield json.loads(line)
     except OSError as error:
         raise explain_os_error(error, path) from error
-    except (ValueError, EOFError, zlib.error, pa.ArrowException) as error:
+    except (ValueError, EOFError, zlib.error, csv.Error, pa.ArrowException) as error:
         raise CodecriaError("is no set of tasks", where=where, mend="name JSONL, JSON or Parquet files") from error

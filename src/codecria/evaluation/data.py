@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_file, cache_folder, sha256_of_file
+from codecria.corpus.evaluation_sets import read_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 VARIABLE = "CODECRIA_DATA"
 
@@ -136,3 +137,34 @@ def _from_hub(file: DataFile) -> Path:
     with Path(fetched).open("rb") as source, atomic_file(_cached(file)) as target:
         shutil.copyfileobj(source, target)
     return _cached(file)
+
+
+def complete_rows(path: Path, fields: Collection[str], kind: str) -> Iterator[tuple[str, Any]]:
+    """A published file's rows, each with its place (`file:row`), checked to have these fields.
+
+    Raises:
+        CodecriaError: no such file, or a row that lacks a field: "a `kind` without 'field'".
+    """
+    for number, row in enumerate(read_rows(path), start=1):
+        where = f"{path}:{number}"
+        check_fields(row, fields, kind, where)
+        yield where, row
+
+
+def check_fields(row: Any, fields: Collection[str], kind: str, where: str, mend: str | None = None) -> None:
+    """Raise a CodecriaError that names the first of the fields that a row lacks."""
+    missing = [field for field in fields if field not in row]
+    if missing:
+        raise CodecriaError(f"a {kind} without '{missing[0]}'", where=where, mend=mend)
+
+
+def read_table(path: Path, columns: Collection[str]) -> list[dict[str, Any]]:
+    """A table's rows: CSV or Parquet.
+
+    Raises:
+        CodecriaError: no such file, or a table that lacks one of the columns.
+    """
+    rows = list(read_rows(path))
+    if not rows or not set(columns) <= rows[0].keys():
+        raise CodecriaError(f"no table with the columns {', '.join(columns)}", where=path)
+    return rows

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from codecria.common.errors import CodecriaError
-from codecria.corpus.evaluation_sets import read_rows
+from codecria.evaluation.data import complete_rows
 from codecria.evaluation.tasks.lines import Line
 
 if TYPE_CHECKING:
@@ -34,10 +33,7 @@ def read_cross_file_lines(path: Path) -> list[CrossFileLine]:
         CodecriaError: no such file, or a row that is not of this form.
     """
     lines: list[CrossFileLine] = []
-    for number, row in enumerate(read_rows(path), start=1):
-        missing = [field for field in _FIELDS if field not in row]
-        if missing:
-            raise CodecriaError(f"a line without '{missing[0]}'", where=f"{path}:{number}")
+    for _, row in complete_rows(path, _FIELDS, "line"):
         told, found = row["metadata"], (row.get("crossfile_context") or {}).get("list") or []
         line = Line(told["task_id"], row["prompt"], row["groundtruth"], row["right_context"])
         others = [(each["filename"], each["retrieved_chunk"]) for each in found]

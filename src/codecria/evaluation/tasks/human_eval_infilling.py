@@ -8,12 +8,10 @@ the one road of `infill/`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from codecria.common.errors import CodecriaError
 from codecria.common.random import permutation
-from codecria.corpus.evaluation_sets import read_rows
-from codecria.evaluation.data import Data, DataFile, MissingDataError
+from codecria.evaluation.data import Data, DataFile, MissingDataError, complete_rows
 from codecria.evaluation.programs import Item, SampledRecipe, program_groups
 from codecria.evaluation.protocol import Protocol
 from codecria.evaluation.subject import Asked
@@ -106,14 +104,7 @@ def load_spans(data: Data, benchmark: Benchmark) -> list[Span]:
         CodecriaError: a row is none.
     """
     path = data.find(FILES[benchmark]).path
-    spans: list[Span] = []
-    for number, each in enumerate(read_rows(path), start=1):
-        row = cast("dict[str, str]", each)
-        missing = [field for field in _FIELDS if field not in row]
-        if missing:
-            raise CodecriaError(f"a span without '{missing[0]}'", where=f"{path}:{number}")
-        spans.append(Span(*(row[field] for field in _FIELDS)))
-    return spans
+    return [Span(*(row[field] for field in _FIELDS)) for _, row in complete_rows(path, _FIELDS, "span")]
 
 
 def span_item(span: Span, order: Order, trim: bool) -> Item:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
-from codecria.common.errors import CodecriaError
 from codecria.corpus.evaluation_sets import read_rows
-from codecria.evaluation.data import DataFile
+from codecria.evaluation.data import DataFile, check_fields
 from codecria.evaluation.plots import pass_by_temperature
 from codecria.evaluation.programs import program_groups
 from codecria.evaluation.task import Given, Group, Task
@@ -25,9 +24,7 @@ def plus_problem(row: dict[str, Any], where: str) -> Problem:
     Raises:
         CodecriaError: it is no such row.
     """
-    missing = [field for field in _FIELDS if field not in row]
-    if missing:
-        raise CodecriaError(f"a problem without '{missing[0]}'", where=where, mend="take the release's own file")
+    check_fields(row, _FIELDS, "problem", where, mend="take the release's own file")
     reference = row["prompt"] + row["canonical_solution"]
     inputs = [*row["base_input"], *row["plus_input"]]
     tests = plus_tests(reference, row["entry_point"], inputs, row["atol"])

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from codecria.common.errors import CodecriaError
-from codecria.corpus.evaluation_sets import read_rows
 from codecria.evaluation.answers import between, fenced_block
-from codecria.evaluation.data import DataFile
+from codecria.evaluation.data import DataFile, complete_rows
 from codecria.evaluation.plots import pass_by_temperature
 from codecria.evaluation.programs import Item, SampledRecipe, program_groups
 from codecria.evaluation.protocol import Protocol
@@ -111,11 +109,7 @@ def load_exercises(path: Path) -> dict[int, Exercise]:
         CodecriaError: a row is none.
     """
     found: dict[int, Exercise] = {}
-    for number, each in enumerate(read_rows(path), start=1):
-        row = cast("dict[str, Any]", each)
-        missing = [field for field in _FIELDS if field not in row]
-        if missing:
-            raise CodecriaError(f"a task without '{missing[0]}'", where=f"{path}:{number}")
+    for _, row in complete_rows(path, _FIELDS, "task"):
         tests = "\n".join([row["test_setup_code"], *row["test_list"]])
         code = row["code"].replace("\r\n", "\n")
         found[row["task_id"]] = Exercise(

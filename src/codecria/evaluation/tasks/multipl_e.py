@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from codecria.common.errors import CodecriaError
-from codecria.corpus.evaluation_sets import read_rows
-from codecria.evaluation.data import DataFile, MissingDataError
+from codecria.evaluation.data import DataFile, MissingDataError, complete_rows
 from codecria.evaluation.programs import Item, SampledRecipe, program_groups
 from codecria.evaluation.protocol import Protocol
 from codecria.evaluation.samples import Sample
@@ -102,11 +101,7 @@ def read_items(path: Path, language: str, recipe: MultiplERecipe) -> list[Item]:
         CodecriaError: no such file; a row that is no problem, or one in a language that is not run here.
     """
     items: list[Item] = []
-    for number, row in enumerate(read_rows(path), start=1):
-        where = f"{path}:{number}"
-        missing = [field for field in _FIELDS if field not in row]
-        if missing:
-            raise CodecriaError(f"a problem without '{missing[0]}'", where=where)
+    for where, row in complete_rows(path, _FIELDS, "problem"):
         if row["language"] not in LANGUAGES:
             mend = f"languages that are: {', '.join(LANGUAGES)}"
             raise CodecriaError(f"programs in '{row['language']}' are not run here", where=where, mend=mend)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from codecria.common.errors import CodecriaError
-from codecria.corpus.evaluation_sets import read_rows
-from codecria.evaluation.data import Data, DataFile
+from codecria.evaluation.data import Data, DataFile, complete_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,10 +41,4 @@ def load_problems(path: Path | None = None) -> list[Problem]:
         CodecriaError: no file, or a row that is not a problem.
     """
     path = Data().find(HUMAN_EVAL).path if path is None else path
-    problems: list[Problem] = []
-    for number, row in enumerate(read_rows(path), start=1):
-        missing = [field for field in _FIELDS if field not in row]
-        if missing:
-            raise CodecriaError(f"a problem without '{missing[0]}'", where=f"{path}:{number}")
-        problems.append(Problem(*(row[field] for field in _FIELDS)))
-    return problems
+    return [Problem(*(row[field] for field in _FIELDS)) for _, row in complete_rows(path, _FIELDS, "problem")]

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from codecria.common.errors import CodecriaError
-from codecria.corpus.evaluation_sets import read_rows
-from codecria.evaluation.data import DataFile, MissingDataError
+from codecria.evaluation.data import DataFile, MissingDataError, complete_rows
 from codecria.evaluation.protocol import Protocol, TaskRecipe
 from codecria.evaluation.subject import Asked
 from codecria.evaluation.task import Given, Group, Task
@@ -108,10 +106,7 @@ def read_repobench(path: Path, levels: Sequence[str]) -> Iterator[CrossFileRow]:
         CodecriaError: no such file, or a row without one of the columns.
     """
     columns = ("repo_name", "file_path", "context", "import_statement", "cropped_code", "next_line", "level")
-    for number, row in enumerate(read_rows(path), start=1):
-        missing = [column for column in columns if column not in row]
-        if missing:
-            raise CodecriaError(f"a row without '{missing[0]}'", where=f"{path}:{number}")
+    for number, (_, row) in enumerate(complete_rows(path, columns, "row"), start=1):
         if row["level"] not in levels:
             continue
         snippets = [Snippet(each["path"], each["snippet"]) for each in row["context"]]

@@ -10,8 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codecria.common.errors import CodecriaError
-from codecria.corpus.evaluation_sets import read_rows
-from codecria.evaluation.data import DataFile
+from codecria.evaluation.data import DataFile, complete_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,11 +46,9 @@ def read_holes(path: Path) -> list[SafimHole]:
         CodecriaError: no such file, or a row that is not of this form.
     """
     holes: list[SafimHole] = []
-    for number, row in enumerate(read_rows(path), start=1):
-        missing = [field for field in _FIELDS if field not in row]
-        if missing or row["eval_prompt"].count(_HOLE) != 1:
-            what = f"a hole without '{missing[0]}'" if missing else f"not one {_HOLE} in 'eval_prompt'"
-            raise CodecriaError(what, where=f"{path}:{number}")
+    for where, row in complete_rows(path, _FIELDS, "hole"):
+        if row["eval_prompt"].count(_HOLE) != 1:
+            raise CodecriaError(f"not one {_HOLE} in 'eval_prompt'", where=where)
         prefix, suffix = row["eval_prompt"].split(_HOLE)
         tests: Any = row.get("unit_tests") or []
         tests = json.loads(tests) if isinstance(tests, str) else tests

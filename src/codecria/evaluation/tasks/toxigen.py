@@ -5,13 +5,9 @@ The published table has `text`, `target_group`, `toxicity_human` and `toxicity_a
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow.parquet as pq
-
-from codecria.common.errors import CodecriaError, explain_os_error
-from codecria.evaluation.data import DataFile
+from codecria.evaluation.data import DataFile, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,19 +36,9 @@ def read_texts(path: Path) -> list[ToxigenText]:
     Raises:
         CodecriaError: no such file, or another table.
     """
-    try:
-        if path.suffix == ".parquet":
-            rows = pq.read_table(path).to_pylist()
-        else:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    if not rows or not set(_COLUMNS) <= rows[0].keys():
-        raise CodecriaError(f"no table with the columns {', '.join(_COLUMNS)}", where=path)
     return [
         ToxigenText(
             row["text"], row["target_group"], float(row["toxicity_human"]) + float(row["toxicity_ai"]) > _TOXIC_ABOVE
         )
-        for row in rows
+        for row in read_table(path, _COLUMNS)
     ]

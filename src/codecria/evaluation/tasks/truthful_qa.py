@@ -11,16 +11,14 @@ here: with `generate` answers are written and kept, and nothing scores them.
 
 from __future__ import annotations
 
-import csv
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from codecria.common.errors import CodecriaError, explain_os_error
 from codecria.common.random import permutation
-from codecria.evaluation.data import DataFile
+from codecria.evaluation.data import DataFile, read_table
 from codecria.evaluation.protocol import Protocol, TaskRecipe
 from codecria.evaluation.samples import Sample
 from codecria.evaluation.scoring import Continuation, score
@@ -88,13 +86,6 @@ def read_questions(path: Path) -> list[Question]:
     Raises:
         CodecriaError: no such file, or another table.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    if not rows or not set(_COLUMNS) <= rows[0].keys():
-        raise CodecriaError(f"no table with the columns {', '.join(_COLUMNS)}", where=path)
     return [
         Question(
             number,
@@ -103,7 +94,7 @@ def read_questions(path: Path) -> list[Question]:
             _answers(row["Correct Answers"]),
             _answers(row["Incorrect Answers"]),
         )
-        for number, row in enumerate(rows)
+        for number, row in enumerate(read_table(path, _COLUMNS))
     ]
 
 
