@@ -1,6 +1,7 @@
 """What is trained on is what chat and the server send: one conversation, one row of ids, to the token."""
 
 import json
+import statistics
 
 import pyarrow.parquet as pq
 import pytest
@@ -127,7 +128,7 @@ def test_a_stage_learns_the_answers_in_the_format_it_gives_the_model(tmp_path_fa
     values |= {"steps": 30, "chat_format": "llama-2", "optimiser": {"peak_rate": 3e-3, "warm_up_steps": 3}}
     folder = train(TrainRecipe.model_validate(values), tmp_path / "run")
     losses = [line["loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in line]
-    assert losses[-1] < 0.7 * losses[0]
+    assert statistics.median(losses[-9:]) < 0.7 * losses[0], "the median: a step of rehearsed code is not learnt here"
     trained = Tokenizer.from_folder(folder)
     assert "[INST]" in trained.chat_template
     assert (
