@@ -1,4 +1,8 @@
-"""Real weights and vocabularies for tests: fetched once into the cache, or the tests that need them are skipped."""
+"""What every test has: the same draws each time, and real weights and vocabularies.
+
+Weights are fetched once into the cache, or the tests that need them are skipped. `HYPOTHESIS_PROFILE=search` makes
+property tests look for new examples.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,20 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import hypothesis
 import pytest
+import torch
 
 from codecria.common.files import atomic_folder, cache_folder
+
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from codecria.generation.code_model import load
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.bridge import Bridge
 from codecria.serving.problems import Busy, Problem, TooLong, Unavailable
-from codecria.serving.requests import Chat, Complete, Infill, Outcome, TextRequest
+from codecria.serving.requests import Chat, Complete, Infill, TextRequest
 from codecria.serving.settings import Settings
 from tests.serving.conftest import PREFIX, SUFFIX
 
