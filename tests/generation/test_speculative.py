@@ -1,11 +1,12 @@
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2_contingency
 
 from codecria.generation.engine import Engine
 from codecria.generation.sampling import SamplingOptions
 from codecria.generation.speculative import PromptLookup
+from codecria.generation.stopping import TextPlan
 from tests.generation.conftest import random_model
 
 
@@ -50,6 +51,17 @@ def counting_model(strength, vocab_size):
 
 
 PROMPT = [*range(12)] * 3
+COUNTING = counting_model(1.0, vocab_size=12)
+
+
+class Silent:
+    """A decoder for ids that stand for no text."""
+
+    def push(self, _id, /):
+        return ""
+
+    def finish(self):
+        return ""
 
 
 def texts(model, draft_tokens, count, **options):
@@ -59,7 +71,7 @@ def texts(model, draft_tokens, count, **options):
 
 
 def test_drafts_change_neither_greedy_nor_sampled_texts():
-    model = counting_model(1.0, vocab_size=12)
+    model = COUNTING
     for options in (
         {"max_tokens": 60},
         {"max_tokens": 61, "temperature": 1.0},
@@ -89,3 +101,23 @@ def test_texts_with_drafts_have_the_models_distribution():
     assert engine.statistics().accepted_tokens > 100
     pairs = [pair for pair in zip(*counts, strict=True) if sum(pair) > 10]
     assert chi2_contingency(list(zip(*pairs, strict=True))).pvalue > 1e-3
+
+
+@given(st.integers(0, 11), st.integers(1, 4), st.sampled_from([0.0, 1.0]))
+@settings(max_examples=60)
+def test_a_first_guess_changes_no_text_and_saves_a_pass_where_it_is_right(guess, tokens, temperature):
+    model, passes = COUNTING, []
+    options = SamplingOptions(max_tokens=tokens, temperature=temperature, seed=guess)
+    plain = Engine(model, draft_tokens=0).generate([PROMPT], options)[0][0]
+    engine = Engine(model)
+    plan = TextPlan(Silent, first_ids=(guess, 7), guess=guess)
+    restricted = Engine(model, draft_tokens=0).generate([PROMPT], options, [TextPlan(Silent, first_ids=(guess, 7))])
+    [sequence] = engine.submit(PROMPT, options, plan)
+    while not sequence.finished:
+        engine.step()
+        passes.append(len(sequence.ids))
+    assert sequence.ids == restricted[0][0].ids
+    right = sequence.ids[0] == guess
+    assert passes[0] == (2 if right and tokens > 1 else 1)
+    # What the guess left behind is not found by the next text.
+    assert engine.generate([PROMPT], options)[0][0].ids == plain.ids

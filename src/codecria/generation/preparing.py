@@ -136,7 +136,10 @@ class Preparer:
             return prepared
         plan = prepared.text
         text_plan = replace(
-            plan, new_decoder=lambda: HealedDecoder(plan.new_decoder(), found.text), first_ids=found.first_ids
+            plan,
+            new_decoder=lambda: HealedDecoder(plan.new_decoder(), found.text),
+            first_ids=found.first_ids,
+            guess=prepared.ids[-1],
         )
         return replace(prepared, ids=list(start), text=text_plan)
 

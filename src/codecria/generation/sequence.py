@@ -101,6 +101,7 @@ class Sequence:
         prompt: token ids.
         options: how it is generated.
         first_ids: tokens that the first one must be among; None for any.
+        guess: a first token worth trying; None for none.
         narrow: takes scores out before a token is drawn; see `stopping.TextPlan`.
         limit: how many tokens it may have: `max_tokens`, or fewer where the context ends before.
         reused: prompt tokens found in the cache; None until the prompt is first looked at.
@@ -124,6 +125,7 @@ class Sequence:
         limit: int,
         watch: TextWatch | None,
         first_ids: Iterable[int] | None = None,
+        guess: int | None = None,
         narrow: Callable[[Tensor], None] | None = None,
         priority: Priority = Priority.BATCH,
         stem: Stem | None = None,
@@ -135,6 +137,7 @@ class Sequence:
         self.seed = seed
         self.limit = limit
         self.first_ids = None if first_ids is None else tuple(first_ids)
+        self.guess = guess
         self.narrow = narrow
         self.ids: list[int] = []
         self.log_probabilities: list[float] = []
@@ -238,6 +241,7 @@ def samples_of(
             limit=limit,
             watch=None if text is None else TextWatch(text.new_decoder(), (*rules, *text.rules)),
             first_ids=None if text is None else text.first_ids,
+            guess=None if text is None else text.guess,
             narrow=None if text is None else text.narrow,
             priority=priority,
             stem=stem,

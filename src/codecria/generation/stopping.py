@@ -155,12 +155,14 @@ class TextPlan:
         new_decoder: makes a decoder for a sequence.
         rules: cut the text.
         first_ids: tokens that the first one must be among; None for any. See `codecria.infill.heal`.
+        guess: the likely first token; it is read with the prompt, so that where it is right the second comes at once.
         narrow: takes scores of a row [V] out, in place, before a token is drawn; `ending.FavourEnd` is one.
     """
 
     new_decoder: Callable[[], TokenDecoder]
     rules: tuple[TextRule, ...] = ()
     first_ids: Sequence[int] | None = None
+    guess: int | None = None
     narrow: Callable[[Tensor], None] | None = None
 
 

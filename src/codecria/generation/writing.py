@@ -74,14 +74,15 @@ class Writer:
         assert seat is not None
         chunk = whole[seat.length : seat.length + self._prefill_tokens]
         ends = seat.length + len(chunk) == len(whole)
-        logits_1V = self._score([seat], [chunk], scored=int(ends))
+        guess = self._guess(sequence) if ends else []
+        logits_LV = self._score([seat], [[*chunk, *guess]], scored=ends + len(guess))
         self.read += len(chunk)
         if not ends:
             return
         stem = sequence.stem
         if stem is not None and stem.pending > 1:
             self._cache.fork(seat, stem.pending)
-            stem.seat, stem.logits_1V = seat, logits_1V
+            stem.seat, stem.logits_1V = seat, logits_LV
             sequence.seat = None
             self._scheduler.put_back(sequence)
             return
@@ -90,7 +91,17 @@ class Writer:
         self._scheduler.running.append(sequence)
         if self.draft_tokens and sequence.lookup is None:
             sequence.lookup = PromptLookup(whole, self.draft_tokens)
-        self._accept([sequence], logits_1V)
+        if guess:
+            self._check(sequence, guess, logits_LV)
+        else:
+            self._accept([sequence], logits_LV)
+
+    def _guess(self, sequence: Sequence) -> list[int]:
+        """The token that healing took back, which most texts begin with: read with the prompt, it costs no pass."""
+        shared = sequence.stem is not None and sequence.stem.pending > 1
+        if sequence.guess is None or sequence.ids or shared or not self.draft_tokens or sequence.limit < 2:
+            return []
+        return [sequence.guess]
 
     def begin_samples(self, sequences: list[Sequence]) -> None:
         """Start samples that have got rows: their first tokens come from the scores kept of their prompt."""
@@ -123,12 +134,17 @@ class Writer:
         seats = [each.seat for each in rows if each.seat is not None]
         logits_BV = self._score(seats, [[each.ids[-1], *draft] for each in rows], scored=1 + len(draft))
         if draft:
-            self._check(lone, draft, logits_BV)
+            assert lone.lookup is not None
+            right = self._check(lone, draft, logits_BV)
+            lone.lookup.learn(len(draft), right)
+            self.drafted += len(draft)
+            self.accepted += right
         else:
             self._accept(rows, logits_BV)
 
-    def _check(self, sequence: Sequence, draft: list[int], logits_LV: Tensor) -> None:
-        """Choose a token behind each one of a draft that has been right so far."""
+    def _check(self, sequence: Sequence, draft: list[int], logits_LV: Tensor) -> int:
+        """Choose a token behind each one of a draft that has been right so far: how many were right."""
+        self._restrict([sequence], logits_LV[:1])
         step, written = len(sequence.ids), sequence.ids
         wanted = [_wanted(sequence, [*written, *draft[:count]]) for count in range(len(draft) + 1)]
         right = 0
@@ -140,9 +156,7 @@ class Writer:
         leaf = sequence.seat.leaf
         del leaf.ids[len(leaf.ids) - (len(draft) - right) :]
         sequence.lookup.extend(sequence.ids[step:])
-        sequence.lookup.learn(len(draft), right)
-        self.drafted += len(draft)
-        self.accepted += right
+        return right
 
     def _score(self, seats: list[Place], ids_BL: list[list[int]], scored: int) -> Tensor:
         """Take new tokens through the model: the scores behind the last ones of each row, float32 [B · scored, V]."""
