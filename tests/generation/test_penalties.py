@@ -36,3 +36,17 @@ def test_rows_may_forbid_different_ids():
     rows = scores().expand(3, -1).clone()
     forbid(rows, [(1,), (), (2, 3)])
     assert [row.isinf().nonzero().flatten().tolist() for row in rows] == [[1], [], [2, 3]]
+
+
+@pytest.mark.parametrize("asked", [1e-320, 1e308, -1e308])
+def test_no_penalty_is_too_large_or_too_small_for_a_score(asked):
+    """1e-320 is 0 in float32, and -inf, a token that healing leaves out, times 0 is NaN."""
+    options = [SamplingOptions(presence_penalty=asked, frequency_penalty=asked), SamplingOptions(logit_bias={0: asked})]
+    if asked > 0:
+        options.append(SamplingOptions(repetition_penalty=asked))
+    for each in options:
+        scores = torch.tensor([1.0, -1.0, 0.0, -torch.inf])
+        penalise(scores, each, [0, 1, 2, 3], [0, 1, 2, 3])
+        assert not scores.isnan().any()
+        assert torch.equal(scores == torch.inf, torch.zeros(4, dtype=torch.bool))
+        assert scores[3] == -torch.inf and scores[2] > -torch.inf

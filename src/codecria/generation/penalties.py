@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from codecria.generation.sampling import SamplingOptions
 
+# What is asked for is held to where float32 makes no infinity of a score, nor NaN of one that is out already.
+_MOST = 1e30
+
 
 def penalise(scores_V: Tensor, options: SamplingOptions, prompt: Sequence[int], written: Sequence[int]) -> None:
     """Add biases and take penalties off one row, in place.
@@ -26,17 +29,18 @@ def penalise(scores_V: Tensor, options: SamplingOptions, prompt: Sequence[int], 
     """
     if options.biases:
         ids_U, biases_U = (torch.tensor(each, device=scores_V.device) for each in zip(*options.biases, strict=True))
-        scores_V.index_add_(0, ids_U, biases_U.to(scores_V.dtype))
+        scores_V.index_add_(0, ids_U, biases_U.clamp(max=_MOST).to(scores_V.dtype))
     if options.repetition_penalty != 1:
         ids_U = torch.tensor(list({*prompt, *written}), device=scores_V.device)
         found_U = scores_V[ids_U]
-        penalty = options.repetition_penalty
+        penalty = min(max(options.repetition_penalty, 1 / _MOST), _MOST)
         scores_V[ids_U] = torch.where(found_U < 0, found_U * penalty, found_U / penalty)
     if written and (options.presence_penalty or options.frequency_penalty):
         counts = Counter(written)
         ids_U = torch.tensor(list(counts), device=scores_V.device)
         counts_U = torch.tensor(list(counts.values()), device=scores_V.device)
-        scores_V[ids_U] -= options.presence_penalty + options.frequency_penalty * counts_U
+        penalties_U = options.presence_penalty + options.frequency_penalty * counts_U.double()
+        scores_V[ids_U] -= penalties_U.clamp(-_MOST, _MOST).to(scores_V.dtype)
 
 
 def forbid(scores_BV: Tensor, forbidden: Sequence[tuple[int, ...]]) -> None:
