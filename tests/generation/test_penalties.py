@@ -38,6 +38,13 @@ def test_rows_may_forbid_different_ids():
     assert [row.isinf().nonzero().flatten().tolist() for row in rows] == [[1], [], [2, 3]]
 
 
+def test_ids_that_the_model_lacks_are_let_be():
+    for forbidden in ([(1, 99, -1)], [(1, 99), (-1,)]):
+        scores = torch.zeros(len(forbidden), 3)
+        forbid(scores, forbidden)
+        assert scores.isinf().sum() == 1 and scores[0, 1] == -torch.inf
+
+
 @pytest.mark.parametrize("asked", [1e-320, 1e308, -1e308])
 def test_no_penalty_is_too_large_or_too_small_for_a_score(asked):
     """1e-320 is 0 in float32, and -inf, a token that healing leaves out, times 0 is NaN."""

@@ -44,16 +44,17 @@ def penalise(scores_V: Tensor, options: SamplingOptions, prompt: Sequence[int], 
 
 
 def forbid(scores_BV: Tensor, forbidden: Sequence[tuple[int, ...]]) -> None:
-    """Take each row's forbidden ids out, in place."""
+    """Take each row's forbidden ids out, in place. Ids that the model lacks, such as another's end, are let be."""
     if not any(forbidden):
         return
+    vocabulary, device = scores_BV.shape[-1], scores_BV.device
     if len(set(forbidden)) == 1:
-        scores_BV.index_fill_(-1, _id_tensor(forbidden[0], scores_BV.device), -torch.inf)
+        scores_BV.index_fill_(-1, _id_tensor(forbidden[0], vocabulary, device), -torch.inf)
         return
     for row, ids in enumerate(forbidden):
-        scores_BV[row, _id_tensor(ids, scores_BV.device)] = -torch.inf
+        scores_BV[row, _id_tensor(ids, vocabulary, device)] = -torch.inf
 
 
 @functools.lru_cache(maxsize=64)
-def _id_tensor(ids: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(ids, dtype=torch.int64, device=device)
+def _id_tensor(ids: tuple[int, ...], vocabulary: int, device: torch.device) -> Tensor:
+    return torch.tensor([id for id in ids if 0 <= id < vocabulary], dtype=torch.int64, device=device)
