@@ -24,6 +24,8 @@ FLAGS = [
 KEY = "a-key-of-its-own"
 CODE = ".cm-content"
 WAIT_MS = 60_000
+# A text of these weights that is not line ends alone, and does not end before somebody looks.
+LONG = {"temperature": 1.5, "seed": 1, "min_tokens": 1700, "max_tokens": 1800}
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +168,8 @@ def test_the_figures_are_those_of_the_prompt(page, code_model):
 
 
 def test_chat_streams_and_stops(page, server):
-    def with_chance(route):  # without, these weights write line ends alone
-        route.continue_(post_data=json.dumps({**route.request.post_data_json, "temperature": 1.5, "max_tokens": 1800}))
+    def with_chance(route):
+        route.continue_(post_data=json.dumps({**route.request.post_data_json, **LONG}))
 
     page.route("**/page/chat", with_chance)
     page.fill("#question", "What is a llama?")
