@@ -25,6 +25,7 @@ import torch
 from codecria.batches.loader import Sequences
 from codecria.batches.prepare import prepare
 from codecria.checkpoint.open import load_model, open_checkpoint
+from codecria.common.progress import track
 from codecria.corpus.store import iterate_documents
 from codecria.evaluation.intervals import difference_interval, mean_interval
 from codecria.training.loop import train
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 BASE = "smollm2-135m"
 WORLD = World(torch.device("cpu"))
-MOST_TOKENS, DOCUMENTS, ROWS = 512, 200, 12
+MOST_TOKENS, DOCUMENTS, ROWS = 512, 80, 12
 
 
 def recipe(corpus: str, steps: int, rate: float, apart: bool) -> TrainRecipe:
@@ -61,10 +62,10 @@ def recipe(corpus: str, steps: int, rate: float, apart: bool) -> TrainRecipe:
 
 
 @torch.no_grad()
-def alone(model: Transformer, texts: list[list[int]]) -> list[float]:
+def alone(name: str, model: Transformer, texts: list[list[int]]) -> list[float]:
     """Mean loss of each document in nats a token."""
     losses: list[float] = []
-    for ids in texts:
+    for ids in track(texts, f"documents, {name}"):
         row = torch.tensor([ids])
         targets, weights = row[:, 1:], torch.ones(1, len(ids) - 1)
         with torch.autocast("cpu", torch.bfloat16):
@@ -110,11 +111,11 @@ def main() -> None:
         base = load_model(open_checkpoint(BASE)).eval()
         sight = packed(base, made, Path(temporary) / "prepared")
         print("base on packed rows", sight, file=sys.stderr)
-        losses["base"] = alone(base, texts)
+        losses["base"] = alone("base", base, texts)
         for name, apart in (("apart", True), ("together", False)):
             shutil.copytree(Path(temporary) / "prepared", Path(temporary) / name / "prepared")
             folder = train(recipe(options.corpus, options.steps, options.rate, apart), Path(temporary) / name)
-            losses[name] = alone(load_model(open_checkpoint(folder)).eval(), texts)
+            losses[name] = alone(name, load_model(open_checkpoint(folder)).eval(), texts)
     difference = difference_interval((losses["together"], None), (losses["apart"], None), "effect")
     print(
         json.dumps(
