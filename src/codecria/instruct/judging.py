@@ -13,7 +13,7 @@ from __future__ import annotations
 import doctest
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from codecria.common.errors import CodecriaError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 LIMITS = Limits(wall_s=90.0, cpu_s=4.0, memory_bytes=1 << 30)
 """Packages are large, and some examples of SymPy's take seconds. The processor's time decides, so that a busy machine
 does not change a verdict."""
+QUICK = replace(LIMITS, cpu_s=1.0)
+"""For what ends in it, and for wrong versions of that."""
 
 _FAILED = re.compile(r"AssertionError: tests failed:((?: \d+)+)(?:;|$)")
 _FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
@@ -170,7 +172,7 @@ class Bench:
     """
 
     def __init__(self, packages: Sequence[Path], workers: int = 1, limits: Limits = LIMITS) -> None:
-        self._packages = packages
+        self.packages = packages
         self._workers = workers
         self._limits = limits
         self._stack = ExitStack()
@@ -204,7 +206,7 @@ class Bench:
             self._stack.close()
             given: dict[str, Any] = {}
             if package:
-                given = {"import_paths": self._packages, "preload": ["doctest", package]}
+                given = {"import_paths": self.packages, "preload": ["doctest", package]}
             self._sandbox = self._stack.enter_context(open_sandbox(self._limits, workers=self._workers, **given))
             self._package = package
         return self._sandbox

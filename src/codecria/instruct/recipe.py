@@ -101,10 +101,13 @@ class SolutionsRecipe(SamplingRecipe):
         samples: of each question at most (the paper: 10); none is drawn behind one that passes.
         form: `tags`: the paper's prompt, code between [PYTHON] and [/PYTHON]; `function`: signature and docstring,
             completed, for models that follow no instructions. Questions without a signature are asked by `tags`.
+        neighbours: with `function`, so many characters of the functions around a mined one are shown before it, out of
+            its own file; itself is never shown. 0 shows none.
     """
 
     samples: Count = 10
     form: Literal["tags", "function"] = "tags"
+    neighbours: Annotated[int, Field(ge=0)] = 0
 
 
 class SelfInstructRecipe(Recipe):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from codecria.common.random import draw_bits, draw_integer
 from codecria.instruct.judging import is_example
+from codecria.instruct.neighbours import neighbours
 from codecria.instruct.prompts import (
     FUNCTION_STOPS,
     function_prompt,
@@ -26,6 +27,7 @@ from codecria.instruct.validation import stubs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from codecria.instruct.generators import Writer
     from codecria.instruct.judging import Bench, Judged
@@ -81,21 +83,32 @@ def solve(questions: Sequence[Question], writer: Writer, bench: Bench, recipe: S
     for number in range(recipe.samples):
         left = [place for place, drawn in enumerate(samples) if not (drawn and drawn[-1]["status"] == "passed")]
         asked = [questions[place] for place in left]
-        drawn = _write(asked, fresh, recipe, seed, number)
+        drawn = _write(asked, fresh, bench.packages, recipe, seed, number)
         for place, sample, verdict in zip(left, drawn, _judge(asked, drawn, bench), strict=True):
             samples[place].append({**sample, **verdict})
     return [{"id": question.id, "samples": each} for question, each in zip(questions, samples, strict=True)]
 
 
-def _write(questions: Sequence[Question], fresh: Writer, recipe: SolutionsRecipe, seed: int, number: int) -> list[Row]:
+def _write(
+    questions: Sequence[Question],
+    fresh: Writer,
+    packages: Sequence[Path],
+    recipe: SolutionsRecipe,
+    seed: int,
+    number: int,
+) -> list[Row]:
     """One sample of each question. Prompts of a question begin alike; samples of equal prompts differ by their seed."""
     shown = [shown_test(question, number, seed) for question in questions]
     samples: dict[int, Row] = {}
     for completes in (False, True):
         chosen = [place for place, each in enumerate(questions) if _completes(each, recipe) == completes]
         form = function_prompt if completes else solution_prompt
+        prompts = [form(questions[place], _test(questions[place], shown[place])) for place in chosen]
+        if completes and recipe.neighbours:
+            near = [_near(questions[place], packages, recipe.neighbours) for place in chosen]
+            prompts = [before + prompt for before, prompt in zip(near, prompts, strict=True)]
         texts = fresh.ask(
-            [form(questions[place], _test(questions[place], shown[place])) for place in chosen],
+            prompts,
             recipe,
             draw_bits("solutions", seed, number),
             begun="" if completes else "[PYTHON]\n",
@@ -177,6 +190,10 @@ def _tested_function(tests: Sequence[str]) -> str:
 def _called(test: str) -> set[str]:
     calls = [node.func for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call)]
     return {each.id for each in calls if isinstance(each, ast.Name) and each.id not in vars(builtins)}
+
+
+def _near(question: Question, packages: Sequence[Path], characters: int) -> str:
+    return "" if question.place is None or question.alone else neighbours(packages, question.place, characters)
 
 
 def _completes(question: Question, recipe: SolutionsRecipe) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from codecria.common.random import digest, draw_bits, permutation
 from codecria.common.recipe import load_recipe
-from codecria.instruct.judging import Bench
+from codecria.instruct.judging import QUICK, Bench
 from codecria.instruct.mining import mine_package
 from codecria.instruct.packages import fetch_packages, import_names
 from codecria.instruct.prompts import (
@@ -79,13 +79,13 @@ def mined(folder: Path, source: MinedRecipe, recipe: SelfInstructRecipe) -> tupl
 
     rows = run_step(folder, f"{name}/read", names, 1, read)
     found = [question_of(row["question"]) for row in rows]
-    with Bench([packages], recipe.workers) as bench:
+    with Bench([packages], recipe.workers) as bench, Bench([packages], recipe.workers, QUICK) as quick:
         rows = run_step(
             folder,
             f"{name}/validated",
             found,
             recipe.group,
-            lambda part: validate(part, bench, source.mutants, source.least_killed, recipe.seed),
+            lambda part: validate(part, bench, quick, source.mutants, source.least_killed, recipe.seed),
         )
     questions = [question_of(row["question"]) for row in kept(rows)]
     return questions, [yield_of("mined functions validated", len(found), rows)]
