@@ -39,6 +39,9 @@ _FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPT
 _PLACED = """
 import __future__, importlib, inspect, io, sys, traceback, types
 
+def _codecria_inner(held):
+    return next((getattr(held, name) for name in ("fget", "func", "__func__") if hasattr(held, name)), held)
+
 def _codecria_place(text, module_name, name):
     module = importlib.import_module(module_name)
     *path, last = name.split(".")
@@ -49,11 +52,16 @@ def _codecria_place(text, module_name, name):
     names = dict(vars(module))
     exec(compile(text, "<program>", "exec", __future__.annotations.compiler_flag, True), names)
     new = names[last]
-    direct = getattr(old, "fget", None) or getattr(old, "__func__", old)
+    if path:  # inside a method its own name is the module's or Python's
+        del names[last]
+        names.update({last: vars(module)[last]} if last in vars(module) else {})
+        getattr(type(new), "__set_name__", lambda *given: None)(new, owner, last)
+    direct = _codecria_inner(old)
     inner = inspect.unwrap(direct)
     redirected = isinstance(inner, types.FunctionType) and not inner.__closure__
     if redirected:
-        inner.__globals__["_codecria_new"] = getattr(new, "fget", None) or getattr(new, "__func__", new)
+        inner.__signature__ = inspect.signature(inner)  # decorators may look at it at the first call
+        inner.__globals__["_codecria_new"] = _codecria_inner(new)
         inner.__code__ = (lambda *given, **named: _codecria_new(*given, **named)).__code__
         inner.__defaults__ = inner.__kwdefaults__ = inner.__doc__ = None
     if inner is direct or not redirected:
