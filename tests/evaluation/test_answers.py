@@ -1,6 +1,6 @@
 import pytest
 
-from codecria.evaluation.answers import between, fenced_block
+from codecria.evaluation.answers import between, fenced_block, one_block
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,21 @@ def test_marks() -> None:
     assert between("a [X] b [/X] c [X] d [/X]", "[X]", "[/X]") == " b "
     assert between("a [X] b", "[X]", "[/X]") == " b"
     assert between("a b [/X]", "[X]", "[/X]") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "one"),
+    [
+        ("Here:\n```python\nx = 1\n```\nSo.", 1.0),
+        ("```\nx = 1", 1.0),
+        ("[PYTHON]\nx = 1\n[/PYTHON]", 1.0),
+        ("[PYTHON]\n```python\nx = 1\n```\n[/PYTHON]", 1.0),
+        ("```python\nx = 1\n```\n```python\nf(x)\n```", 0.0),
+        ("[PYTHON]x = 1[/PYTHON] or [PYTHON]x = 2[/PYTHON]", 0.0),
+        ("```python\nx = \n```", 0.0),
+        ("```python\n```", 0.0),
+        ("x = 1", 0.0),
+    ],
+)
+def test_an_answer_with_exactly_one_block_that_parses(answer: str, one: float) -> None:
+    assert one_block(answer) == {"one_block": one}

@@ -127,3 +127,63 @@ def test_decorators_of_the_function_that_was_there_go_on_working(tmp_path):
     with Bench([folder]) as bench:
         assert status(bench, question, "def double(value):\n    return value + value\n").passed
         assert not status(bench, question, "def double(value):\n    return value\n").passed
+
+
+LATE = '''
+import functools, inspect
+from functools import cached_property
+
+
+def late(function):
+    """Looks at the signature when it is first called, and finds the argument by its place in it."""
+
+    @functools.wraps(function)
+    def convert(*given):
+        place = list(inspect.signature(function).parameters).index("number")
+        return function(*(int(each) if at == place else each for at, each in enumerate(given)))
+
+    return convert
+
+
+@late
+def times(text, number):
+    """Words."""
+    return text * number
+
+
+class Sizes:
+    def __init__(self, *sizes):
+        self.sizes = sizes
+
+    def max(self):
+        """Words."""
+        return max(self.sizes)
+
+    @cached_property
+    def total(self):
+        """Words."""
+        return sum(self.sizes)
+'''
+
+
+@pytest.mark.parametrize(
+    ("name", "solution", "example"),
+    [
+        ("times", "def times(text, number):\n    return number * text\n", ">>> times('a', '3')\n'aaa'\n"),
+        ("Sizes.max", "def max(self):\n    return max(self.sizes)\n", ">>> Sizes(1, 4, 2).max()\n4\n"),
+        (
+            "Sizes.total",
+            "@cached_property\ndef total(self):\n    return sum(self.sizes)\n",
+            ">>> s = Sizes(1, 4)\n>>> s.total, s.total\n(5, 5)\n",
+        ),
+    ],
+)
+def test_a_function_stands_in_its_place_as_the_one_before(tmp_path, name, solution, example):
+    (tmp_path / "packages" / "late").mkdir(parents=True)
+    (tmp_path / "packages" / "late" / "__init__.py").write_text(LATE)
+    for each in (tmp_path, tmp_path / "packages"):
+        each.chmod(0o755)
+    question = Question("Words.", "mined", name.rpartition(".")[2], tests=(example,), place=Place("late", name))
+    with Bench([tmp_path / "packages"]) as bench:
+        assert status(bench, question, solution).passed
+        assert not status(bench, question, solution.replace("return", "return None and")).passed

@@ -87,8 +87,7 @@ def run(values, folder):
 def test_triplets_of_every_source_with_solutions_that_passed_hidden_tests(finished):
     solved = {(each.question.origin.split()[0], each.question.entry_point): each for each in read_triplets(finished)}
     assert set(solved) == {("mined", "clamp"), ("described", "clamp"), ("invented", "triple"), ("invented", "square")}
-    assert solved["mined", "clamp"].passed == 4
-    assert solved["invented", "triple"].passed > 0
+    assert solved["mined", "clamp"].tries == 1
     assert solved["invented", "square"].question.tests == ("assert square(0) == 0", "assert square(-2) == 4")
     assert solved["described", "clamp"].question.alone
 
@@ -102,7 +101,7 @@ def test_the_yield_of_each_step_is_kept(finished):
     assert yields["exact copies removed"]["dropped"]["a copy"] == 4  # each invented one came three times
     assert yields["decontaminated"]["kept"] == yields["first passing solution kept"]["kept"] == 4
     statistics = json.loads((finished / "statistics.json").read_text())
-    assert statistics["difficulty"]["passing_tenths"]["100 %"] == 2
+    assert statistics["difficulty"]["tries"]["up to 1"] >= 2
 
 
 @pytest.mark.usefixtures("finished")
@@ -110,8 +109,8 @@ def test_a_described_question_is_solved_from_its_words_alone(server):
     asked = [body["messages"][-1]["content"] for body in server.bodies if "Write a Python function" in str(body)]
     alone = [text for text in asked if "between a lower bound" in text]
     assert alone and not any(">>>" in text.rpartition("Problem:")[2] for text in alone)
-    seen = {text.rpartition("Test: ")[2].splitlines()[0] for text in asked if "into the range" in text}
-    assert seen <= {">>> clamp(7)", ">>> clamp(-2)", ">>> start = 1"} and len(seen) > 1
+    seen = {text.rpartition("Test: ")[2].splitlines()[0] for text in asked if "Cut a list into two" in text}
+    assert seen == {">>> halves([1, 2, 3])", ">>> halves([])"}
 
 
 def test_conversations_are_what_training_reads(finished):
@@ -125,7 +124,7 @@ def test_conversations_are_what_training_reads(finished):
 
 def test_killed_in_each_step_it_ends_with_the_same_files(finished, packages, server, tmp_path):
     values, folder = recipe(packages, server).model_dump(mode="json"), tmp_path / "run"
-    for step in ("mined-*/validated", "described-*", "invented-*", "tests", "checked", "solutions", "verdicts"):
+    for step in ("mined-*/validated", "described-*", "invented-*", "tests", "checked", "solutions"):
         process = _CONTEXT.Process(target=run, args=(values, str(folder)))
         process.start()
         deadline = time.monotonic() + 60

@@ -2,56 +2,78 @@ from dataclasses import replace
 
 import pytest
 
+from codecria.instruct.generators import GeneratorRecipe, Writer
 from codecria.instruct.question import Question, Triplet
-from codecria.instruct.solutions import check_tests, choose, run_solutions
+from codecria.instruct.recipe import SolutionsRecipe
+from codecria.instruct.solutions import _judge, check_tests, choose, solve
 
 TESTS = tuple(f"assert double({number}) == {2 * number}" for number in range(4))
 QUESTION = Question("Double a number.", "invented small", "double", tests=TESTS)
 RIGHT, WRONG = "def double(x):\n    return 2 * x\n", "def double(x):\n    return 2\n"
 
 
-def row(*pairs):
-    return {"id": "", "samples": [{"code": code, "shown": shown} for code, shown in pairs]}
+class Scripted(Writer):
+    """Writes texts that were laid out, one a sample."""
+
+    def __init__(self, texts):
+        super().__init__(GeneratorRecipe(model="small"))
+        self.texts = list(texts)
+
+    def fresh(self):
+        return self
+
+    def ask(self, prompts, *_given, **_named):
+        return [self.texts.pop(0) for _ in prompts]
 
 
-def judge(bench, question, samples):
-    (verdicts,) = run_solutions([question], [samples], bench)
-    return choose(question, samples, verdicts, "small", least=2)
+def draw(bench, question, *codes):
+    recipe = SolutionsRecipe(generator="small", samples=len(codes))
+    writer = Scripted(codes)
+    (row,) = solve([question], writer, bench, recipe, seed=0)
+    return row["samples"], writer.texts
 
 
-def test_the_first_that_passes_is_kept(bench):
-    samples = row((WRONG, 0), ("nonsense(", 1), (RIGHT + "# first", 2), (RIGHT + "# second", 0))
-    assert judge(bench, QUESTION, samples) == Triplet(QUESTION, RIGHT + "# first", "small", 2, 4)
+def judge(bench, question, pairs):
+    """The triplet of samples that were shown these tests."""
+    codes, shown = zip(*pairs, strict=True)
+    verdicts = _judge([question] * len(codes), [{"code": code} for code in codes], bench)
+    samples = [{"code": code, "shown": test, **each} for code, test, each in zip(codes, shown, verdicts, strict=True)]
+    return choose(question, samples, "small", least=2)
+
+
+def test_the_first_that_passes_is_kept_and_none_is_drawn_behind_it(bench):
+    samples, left = draw(bench, QUESTION, WRONG, "nonsense(", RIGHT + "# first", RIGHT + "# second")
+    assert [sample["status"] for sample in samples] == ["failed", "not defined", "passed"]
+    assert left == [RIGHT + "# second"]
+    assert choose(QUESTION, samples, "small", least=2) == Triplet(QUESTION, RIGHT + "# first\n", "small", 3)
 
 
 def test_a_solution_fitted_to_the_test_it_saw_does_not_pass(bench):
     fitted = "def double(x):\n    if x == 3:\n        return 6\n"
-    assert judge(bench, QUESTION, row((fitted, 3))) == "tests that no solution passes"
-    assert judge(bench, QUESTION, row((fitted, 3), (RIGHT, 0))).solution == RIGHT
+    assert judge(bench, QUESTION, [(fitted, 3)]) == "tests that no solution passes"
+    assert judge(bench, QUESTION, [(fitted, 3), (RIGHT, 0)]).solution == RIGHT
 
 
 def test_a_test_that_no_solution_passes_is_thrown_away(bench):
     question = replace(QUESTION, tests=(*TESTS, "assert double(5) == 11"))
-    triplet = judge(bench, question, row((WRONG, 0), (RIGHT, 1)))
-    assert triplet.question.tests == TESTS
+    triplet = judge(bench, question, [(WRONG, 0), (RIGHT, 1)])
+    assert triplet.question.tests == TESTS and triplet.tries == 2
 
 
 def test_a_test_that_the_reference_passes_is_never_thrown_away(bench):
     question = replace(QUESTION, tests=(*TESTS, "assert double('a') == 'aa'"), reference=RIGHT)
-    assert (
-        judge(bench, question, row(("def double(x):\n    return x + x if x != 'a' else 0\n", 0)))
-        == "no solution passes"
-    )
+    fitted = "def double(x):\n    return x + x if x != 'a' else 0\n"
+    assert judge(bench, question, [(fitted, 0)]) == "no solution passes"
 
 
 def test_a_solution_that_passes_only_what_it_saw_is_not_kept(bench):
     question = replace(QUESTION, tests=TESTS[:2])
     only = "def double(x):\n    return 0 if x == 0 else None\n"
-    assert judge(bench, question, row((only, 0))) == "tests that no solution passes"
+    assert judge(bench, question, [(only, 0)]) == "tests that no solution passes"
 
 
 def test_without_python_nothing_is_run(bench):
-    samples = row(("no python at all", 0), ("def other(): pass", 1))
+    samples = [("no python at all", 0), ("def other(): pass", 1)]
     assert judge(bench, QUESTION, samples) == "no solution is Python that defines the function"
 
 

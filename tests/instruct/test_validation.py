@@ -1,12 +1,26 @@
 from dataclasses import replace
 
+from codecria.instruct.judging import Judged
 from codecria.instruct.question import question_of
 from codecria.instruct.validation import stubs, validate
 
 
 def outcome(bench, *questions, **changes):
     given = {"most_mutants": 20, "least_killed": 0.5, "seed": 0} | changes
-    return [row.get("dropped") or question_of(row["question"]) for row in validate(questions, bench, **given)]
+    return [row.get("dropped") or question_of(row["question"]) for row in validate(questions, bench, bench, **given)]
+
+
+class Scripted:
+    """A bench whose programs time out, or pass if they are the reference; remembers what it ran."""
+
+    def __init__(self, times_out):
+        self.times_out, self.ran = times_out, []
+
+    def run(self, pairs, **_every):
+        self.ran += [solution for _, solution in pairs]
+        if self.times_out:
+            return [Judged("timeout", ()) for _ in pairs]
+        return [Judged("passed" if code == question.reference else "failed", (), calls=1) for question, code in pairs]
 
 
 def test_good_tests_are_kept_and_how_many_mutants_they_caught_is_told(bench, questions):
@@ -38,6 +52,17 @@ def test_a_suite_that_fails_as_a_whole_costs_the_examples_nothing(bench, questio
     leaving = replace(questions["halves"], tests=(*questions["halves"].tests, "import sys\nsys.exit()"))
     (kept,) = outcome(bench, leaving)
     assert kept.tests == questions["halves"].tests
+
+
+def test_wrong_versions_have_as_little_time_as_the_reference_gets_along_with(questions):
+    question = questions["clamp"]
+    for slow in (False, True):
+        quick, bench = Scripted(times_out=slow), Scripted(times_out=False)
+        (row,) = validate([question], bench, quick, most_mutants=3, least_killed=1.0, seed=0)
+        assert question_of(row["question"]).killed == 3
+        assert quick.ran[0] == question.reference
+        used, other = (bench, quick) if slow else (quick, bench)
+        assert len(used.ran) == 1 + len(stubs(question)) + 3 and other.ran == quick.ran[:1] * slow
 
 
 def test_stubs_give_nothing_the_first_argument_and_what_every_test_speaks_of(questions):

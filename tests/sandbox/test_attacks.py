@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from codecria.sandbox.attacks import FORGE_FROM_WITHIN, Bait, attacks, lay_bait, run_attacks, self_test
+from codecria.sandbox.attack_texts import FORGE_FROM_WITHIN
+from codecria.sandbox.attacks import Bait, attacks, lay_bait, run_attacks, self_test
 from codecria.sandbox.limits import Limits
 from codecria.sandbox.verdict import Program, Verdict
 from tests.sandbox.flavours import EVERY, open_flavour, spell
@@ -27,7 +28,7 @@ def test_every_attack_is_stopped(flavour: Flavour) -> None:
     finally:
         sandbox.close()
     assert [(result.name, result.verdict) for result in results if not result.contained] == []
-    assert len(results) >= 50
+    assert len(results) >= 80
     assert after.passed
 
 
@@ -44,6 +45,11 @@ UNGUARDED = [
     "send by UDP",
     "connect to the host by a Unix socket",
     "leave the process group",
+    "write through a symbolic link",
+    "read through a symbolic link",
+    "connect to an abstract Unix socket",
+    "ask a name server",
+    "read its own mappings",
 ]
 
 
@@ -54,7 +60,7 @@ def test_the_attack_works_without_a_sandbox(name: str) -> None:
         program = f"{attack.program.code}\n{attack.program.tests}\n"
         done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        changes = ("write", "empty", "remove", "run", "connect by TCP")
+        changes = ("write", "empty", "remove", "run", "connect by TCP", "connect to an abstract")
         assert bait.seen() == name.startswith(changes)
 
 
@@ -83,7 +89,7 @@ def test_a_forger_within_the_tests_would_be_believed(any_sandbox: Sandbox) -> No
 
 
 def test_names_are_told_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
-    bait = Bait(tmp_path_factory.mktemp("bait"), 1, "secret", lambda: False)
+    bait = Bait(tmp_path_factory.mktemp("bait"), 1, "secret", 1, lambda: False)
     names = [attack.name for attack in attacks(bait)]
     assert len(set(names)) == len(names)
 

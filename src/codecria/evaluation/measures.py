@@ -62,6 +62,8 @@ ended | ended by itself | % | higher
 Generation met its end before the limit of tokens: an end id in infilling, a line end left to right.
 passed | tests passed | % | higher
 The program with the output in its place passes its tests.
+one_block | one block of code | % | higher
+The answer has exactly one block of code, and that is Python that parses.
 bits_per_character | bits per character, middle | bits | lower
 −log2 p(true middle) / its characters, the end not counted.
 bits_per_character_with_end | bits per character, middle and end | bits | lower

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Self, cast
 
 from pydantic import Field, model_validator
@@ -90,7 +91,7 @@ class Item:
         public: so many of several are shown in the prompt; with them `pass@k filtered` counts samples that pass these.
         limits: of the run, where they are not the judge's.
         context: for showing, with the sample.
-        more: further figures of the first sample's text.
+        more: further figures of a sample's text; the row has their mean over the samples.
     """
 
     id: str
@@ -212,7 +213,8 @@ def _judged(
             kept = [verdict for verdict in verdicts if verdict.get("public") == "passed"]
             measures |= {f"pass@{k} filtered": _pass(kept, min(k, len(kept))) for k in recipe.k}
     if item.more is not None:
-        measures |= item.more(outputs[0])
+        figures = [item.more(output) for output in outputs]
+        measures |= {name: fmean(each[name] for each in figures) for name in figures[0]}
     return Sample(
         "",
         "",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from codecria.common.recipe import Recipe
 from codecria.generation.code_model import CodeModel, load
@@ -12,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from codecria.generation.generator import Generator
-    from codecria.generation.sequence import Completion
+
+Count = Annotated[int, Field(ge=1)]
 
 
 class GeneratorRecipe(Recipe):
@@ -35,22 +38,71 @@ class GeneratorRecipe(Recipe):
     dtype: Literal["auto", "fp32", "bf16", "int8", "int4"] = "auto"
 
 
+class SamplingRecipe(Recipe):
+    """How a model writes. The paper states none of these figures.
+
+    Attributes:
+        generator: one of the recipe's `generators`.
+        temperature, top_p, max_tokens: as in `SamplingOptions`.
+    """
+
+    generator: str
+    temperature: Annotated[float, Field(ge=0)] = 0.8
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    max_tokens: Count = 512
+
+
 class Writer:
     """A generator that is opened when it is first asked.
 
     Args:
         recipe: what it is.
+        generator: it, where it is open already.
     """
 
-    def __init__(self, recipe: GeneratorRecipe) -> None:
+    def __init__(self, recipe: GeneratorRecipe, generator: Generator | None = None) -> None:
         self.recipe = recipe
-        self._generator: Generator | None = None
+        self._generator = generator
 
-    def for_group(self) -> Generator:
-        """The generator with an empty cache: a group's texts must not depend on the groups before it.
+    def fresh(self) -> Writer:
+        """The same with an empty cache: a group's texts must not depend on the groups before it.
 
         Behind a server that is the server's business.
         """
+        generator = self._opened()
+        return Writer(self.recipe, generator.fresh() if isinstance(generator, CodeModel) else generator)
+
+    def ask(
+        self,
+        prompts: Sequence[str],
+        how: SamplingRecipe,
+        seed: int,
+        *,
+        begun: str = "",
+        stop: Sequence[str] = (),
+        completes: bool = False,
+    ) -> list[str]:
+        """One answer to each prompt, asked together.
+
+        Args:
+            prompts: what is asked.
+            how: it is written.
+            seed: of the draws.
+            begun: of a model that does not chat, what the answer begins with; it is part of what is returned.
+            stop: strings that end an answer and are cut from it.
+            completes: each prompt is a text to be continued, even for a model that chats.
+        """
+        if not prompts:
+            return []
+        generator, sampling = self._opened(), how.model_dump(include={"max_tokens", "temperature", "top_p"})
+        if self.recipe.chat and not completes:
+            conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+            answers = generator.chat_many(conversations, stop=stop, seed=seed, **sampling)
+            return [answer.text for (answer,) in answers]
+        answers = generator.complete_many([prompt + begun for prompt in prompts], stop=stop, seed=seed, **sampling)
+        return [begun + answer.text for (answer,) in answers]
+
+    def _opened(self) -> Generator:
         recipe = self.recipe
         if self._generator is None and recipe.endpoint is not None:
             self._generator = Endpoint(
@@ -58,46 +110,4 @@ class Writer:
             )
         elif self._generator is None:
             self._generator = load(recipe.model, dtype=recipe.dtype)
-        generator = self._generator
-        return generator.fresh() if isinstance(generator, CodeModel) else generator
-
-
-def ask(
-    generator: Generator,
-    prompts: Sequence[str],
-    *,
-    chat: bool,
-    begun: str = "",
-    stop: Sequence[str] = (),
-    max_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
-) -> list[str]:
-    """One answer to each prompt, asked together.
-
-    Args:
-        generator: who is asked.
-        prompts: what is asked.
-        chat: each prompt is a user's message; otherwise a text to be continued.
-        begun: without `chat`, what the answer begins with; it is part of what is returned.
-        stop: strings that end an answer and are cut from it.
-        max_tokens: as in `SamplingOptions`, and so the rest.
-        temperature: divides the scores.
-        top_p: share of the probability that is drawn from.
-        seed: of the draws.
-    """
-    if not prompts:
-        return []
-    answers: list[list[Completion]]
-    if chat:
-        conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        answers = generator.chat_many(
-            conversations, stop=stop, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed
-        )
-        return [answer.text for (answer,) in answers]
-    texts = [prompt + begun for prompt in prompts]
-    answers = generator.complete_many(
-        texts, stop=stop, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed
-    )
-    return [begun + answer.text for (answer,) in answers]
+        return self._generator

@@ -13,7 +13,7 @@ from __future__ import annotations
 import doctest
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from codecria.common.errors import CodecriaError
@@ -30,12 +30,17 @@ if TYPE_CHECKING:
 LIMITS = Limits(wall_s=90.0, cpu_s=4.0, memory_bytes=1 << 30)
 """Packages are large, and some examples of SymPy's take seconds. The processor's time decides, so that a busy machine
 does not change a verdict."""
+QUICK = replace(LIMITS, cpu_s=1.0)
+"""For what ends in it, and for wrong versions of that."""
 
 _FAILED = re.compile(r"AssertionError: tests failed:((?: \d+)+)(?:;|$)")
 _FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 
 _PLACED = """
 import __future__, importlib, inspect, io, sys, traceback, types
+
+def _codecria_inner(held):
+    return next((getattr(held, name) for name in ("fget", "func", "__func__") if hasattr(held, name)), held)
 
 def _codecria_place(text, module_name, name):
     module = importlib.import_module(module_name)
@@ -47,11 +52,16 @@ def _codecria_place(text, module_name, name):
     names = dict(vars(module))
     exec(compile(text, "<program>", "exec", __future__.annotations.compiler_flag, True), names)
     new = names[last]
-    direct = getattr(old, "fget", None) or getattr(old, "__func__", old)
+    if path:  # inside a method its own name is the module's or Python's
+        del names[last]
+        names.update({last: vars(module)[last]} if last in vars(module) else {})
+        getattr(type(new), "__set_name__", lambda *given: None)(new, owner, last)
+    direct = _codecria_inner(old)
     inner = inspect.unwrap(direct)
     redirected = isinstance(inner, types.FunctionType) and not inner.__closure__
     if redirected:
-        inner.__globals__["_codecria_new"] = getattr(new, "fget", None) or getattr(new, "__func__", new)
+        inner.__signature__ = inspect.signature(inner)  # decorators may look at it at the first call
+        inner.__globals__["_codecria_new"] = _codecria_inner(new)
         inner.__code__ = (lambda *given, **named: _codecria_new(*given, **named)).__code__
         inner.__defaults__ = inner.__kwdefaults__ = inner.__doc__ = None
     if inner is direct or not redirected:
@@ -170,7 +180,7 @@ class Bench:
     """
 
     def __init__(self, packages: Sequence[Path], workers: int = 1, limits: Limits = LIMITS) -> None:
-        self._packages = packages
+        self.packages = packages
         self._workers = workers
         self._limits = limits
         self._stack = ExitStack()
@@ -204,7 +214,7 @@ class Bench:
             self._stack.close()
             given: dict[str, Any] = {}
             if package:
-                given = {"import_paths": self._packages, "preload": ["doctest", package]}
+                given = {"import_paths": self.packages, "preload": ["doctest", package]}
             self._sandbox = self._stack.enter_context(open_sandbox(self._limits, workers=self._workers, **given))
             self._package = package
         return self._sandbox

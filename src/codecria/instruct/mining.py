@@ -2,7 +2,7 @@
 
 Nothing is imported here: the source is parsed. The text of the task is the docstring without its examples; the tests
 are the examples, and those of the package's own suite that are about this function alone (`suites`); the reference is
-the function without docstring and decorators (but `property`, `staticmethod` and `classmethod`): a solution is judged
+the function without docstring and decorators (but properties, `staticmethod` and `classmethod`): a solution is judged
 without them too. Whether a reference passes in its place is for `validation` to find out.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Function = ast.FunctionDef
 
-_KEPT_DECORATORS = {"property", "staticmethod", "classmethod"}
+_KEPT_DECORATORS = {"property", "cached_property", "staticmethod", "classmethod"}
 _TEXT_CHARACTERS = 2_000
 _HEADING = re.compile(r"^[^\n]*\n[ \t]*([=\-~^])\1{2,}[ \t]*$", re.MULTILINE)
 _LAST_SECTIONS = re.compile(r"^(See Also|References|Notes?)[ \t]*\n[ \t]*[=\-~^]{3,}[ \t]*$", re.MULTILINE)

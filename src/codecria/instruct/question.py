@@ -77,14 +77,13 @@ class Triplet:
         question: as it was asked.
         solution: Python; it defines the entry point.
         model: who wrote it; "" where it is the reference.
-        passed, samples: of so many solutions so many passed.
+        tries: solutions that were tried up to it, itself among them; 0 where it is the reference.
     """
 
     question: Question
     solution: str
     model: str = ""
-    passed: int = 0
-    samples: int = 0
+    tries: int = 0
 
 
 def question_row(question: Question) -> dict[str, Any]:

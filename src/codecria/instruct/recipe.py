@@ -9,24 +9,9 @@ from pydantic import Field, model_validator
 from codecria.common.recipe import Recipe
 from codecria.corpus.decontaminate import DecontaminationRecipe
 from codecria.corpus.near_duplicates import NearDuplicateRecipe
-from codecria.instruct.generators import GeneratorRecipe  # noqa: TC001 pydantic reads it at run time
+from codecria.instruct.generators import Count, GeneratorRecipe, SamplingRecipe
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class SamplingRecipe(Recipe):
-    """How a model writes. The paper states none of these figures.
-
-    Attributes:
-        generator: one of the recipe's `generators`.
-        temperature, top_p, max_tokens: as in `SamplingOptions`.
-    """
-
-    generator: str
-    temperature: Annotated[float, Field(ge=0)] = 0.8
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
-    max_tokens: Count = 512
 
 
 class MinedRecipe(Recipe):
@@ -113,13 +98,16 @@ class SolutionsRecipe(SamplingRecipe):
     """Solutions of which each sees one test, drawn anew; the rest stay hidden.
 
     Attributes:
-        samples: of each question (the paper: 10).
+        samples: of each question at most (the paper: 10); none is drawn behind one that passes.
         form: `tags`: the paper's prompt, code between [PYTHON] and [/PYTHON]; `function`: signature and docstring,
             completed, for models that follow no instructions. Questions without a signature are asked by `tags`.
+        neighbours: with `function`, so many characters of the functions around a mined one are shown before it, out of
+            its own file; itself is never shown. 0 shows none.
     """
 
     samples: Count = 10
     form: Literal["tags", "function"] = "tags"
+    neighbours: Annotated[int, Field(ge=0)] = 0
 
 
 class SelfInstructRecipe(Recipe):

@@ -6,7 +6,7 @@ The folder, each step's files in a folder of its own (see `steps`):
     mined-* described-* invented-*    questions of each source
     unique/                without copies and near copies
     tests/ checked/        tests by a model; without those a stub passes
-    solutions/ verdicts/   samples; which tests each failed
+    solutions/             samples; which tests each failed
     triplets.jsonl         question, tests, first solution that passed, without evaluation material
     conversations.parquet  what a stage of training reads
     yields.json            what each step was given, kept and dropped, and why
@@ -30,7 +30,7 @@ from codecria.instruct.generators import Writer
 from codecria.instruct.judging import Bench
 from codecria.instruct.question import TRIPLETS, Question, Triplet, question_of, to_lines, triplet_row
 from codecria.instruct.recipe import DescribedRecipe, MinedRecipe, SelfInstructRecipe, TripletsRecipe
-from codecria.instruct.solutions import check_tests, choose, run_solutions, write_solutions, write_tests
+from codecria.instruct.solutions import check_tests, choose, solve, write_tests
 from codecria.instruct.sources import described, earlier, invented, mined, package_folders
 from codecria.instruct.statistics import statistics
 from codecria.instruct.steps import Row, Yield, claim, dropped, kept, run_step, yield_of
@@ -117,28 +117,20 @@ class _Run:
             return self._questions("checked", questions, lambda part: check_tests(part, bench, tests.least))
 
     def solve(self, questions: list[Question]) -> list[Triplet]:
-        """Samples, their verdicts, and the first of each question that passed."""
+        """Samples, and the first of each question that passed."""
         solutions, group = self.recipe.solutions, self.recipe.group
         assert solutions is not None
         writer, seed = self._writers[solutions.generator], self.recipe.seed
-        rows = run_step(
-            self.folder, "solutions", questions, group, lambda part: write_solutions(part, writer, solutions, seed)
-        )
-        pairs = list(zip(questions, rows, strict=True))
         with self._bench() as bench:
-            verdicts = run_step(
-                self.folder,
-                "verdicts",
-                pairs,
-                group,
-                lambda part: run_solutions([each for each, _ in part], [row for _, row in part], bench),
+            rows = run_step(
+                self.folder, "solutions", questions, group, lambda part: solve(part, writer, bench, solutions, seed)
             )
         least = 2 if self.recipe.tests is None else self.recipe.tests.least
         chosen = [
-            choose(question, row, verdict, writer.recipe.model, least)
-            for (question, row), verdict in zip(pairs, verdicts, strict=True)
+            choose(question, row["samples"], writer.recipe.model, least)
+            for question, row in zip(questions, rows, strict=True)
         ]
-        statuses = [each["status"] for row in verdicts for each in row["verdicts"]]
+        statuses = [sample["status"] for row in rows for sample in row["samples"]]
         passing = statuses.count("passed")
         reasons = {name: statuses.count(name) for name in sorted(set(statuses) - {"passed"})}
         self.yields.append(Yield("samples that pass every test", len(statuses), passing, "samples", reasons))

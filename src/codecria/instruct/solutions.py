@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codecria.common.random import draw_bits, draw_integer
-from codecria.instruct.generators import Writer, ask
 from codecria.instruct.judging import is_example
+from codecria.instruct.neighbours import neighbours
 from codecria.instruct.prompts import (
     FUNCTION_STOPS,
     function_prompt,
@@ -27,7 +27,9 @@ from codecria.instruct.validation import stubs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from codecria.instruct.generators import Writer
     from codecria.instruct.judging import Bench, Judged
     from codecria.instruct.recipe import SolutionsRecipe, TestsRecipe
 
@@ -35,18 +37,8 @@ if TYPE_CHECKING:
 def write_tests(questions: Sequence[Question], writer: Writer, recipe: TestsRecipe, seed: int) -> list[Row]:
     """Rows of questions with tests: those that have some as they are, the others with a model's that parse."""
     bare = [question for question in questions if not question.tests]
-    texts = ask(
-        writer.for_group(),
-        [tests_prompt(question) for question in bare],
-        chat=writer.recipe.chat,
-        begun="[TESTS]\n",
-        stop=("[/TESTS]\n\n", "\nProblem:"),
-        max_tokens=recipe.max_tokens,
-        temperature=recipe.temperature,
-        top_p=recipe.top_p,
-        seed=draw_bits("tests", seed),
-    )
-    written = iter(texts)
+    prompts, stop = [tests_prompt(question) for question in bare], ("[/TESTS]\n\n", "\nProblem:")
+    written = iter(writer.fresh().ask(prompts, recipe, draw_bits("tests", seed), begun="[TESTS]\n", stop=stop))
     return [
         {"question": question_row(question)} if question.tests else _with_tests(question, next(written), recipe)
         for question in questions
@@ -81,84 +73,93 @@ def check_tests(questions: Sequence[Question], bench: Bench, least: int) -> list
     return rows
 
 
-def write_solutions(questions: Sequence[Question], writer: Writer, recipe: SolutionsRecipe, seed: int) -> list[Row]:
-    """A row for each question: its samples, each with the number of the test that was shown, or None.
+def solve(questions: Sequence[Question], writer: Writer, bench: Bench, recipe: SolutionsRecipe, seed: int) -> list[Row]:
+    """A row for each question: its samples up to the first that passes every test; none is drawn behind that.
 
-    Every sample's prompt begins like the others' of its question. Samples of equal prompts differ by their seed.
+    A sample has its code, the number of the test that it was shown, or None, its status, and the tests that it failed.
     """
-    generator = writer.for_group()
+    fresh = writer.fresh()
     samples: list[list[Row]] = [[] for _ in questions]
-    for sample in range(recipe.samples):
-        shown = [shown_test(question, sample, seed) for question in questions]
-        for completes in (False, True):
-            chosen = [place for place, each in enumerate(questions) if _completes(each, recipe) == completes]
-            form = function_prompt if completes else solution_prompt
-            prompts = [form(questions[place], _test(questions[place], shown[place])) for place in chosen]
-            texts = ask(
-                generator,
-                prompts,
-                chat=writer.recipe.chat and not completes,
-                begun="" if completes else "[PYTHON]\n",
-                stop=FUNCTION_STOPS if completes else ("[/PYTHON]\n\n", "\nProblem:"),
-                max_tokens=recipe.max_tokens,
-                temperature=recipe.temperature,
-                top_p=recipe.top_p,
-                seed=draw_bits("solutions", seed, sample),
-            )
-            for place, text in zip(chosen, texts, strict=True):
-                code = read_function(questions[place], text) if completes else read_solution(text)
-                samples[place].append({"code": code, "shown": shown[place]})
+    for number in range(recipe.samples):
+        left = [place for place, drawn in enumerate(samples) if not (drawn and drawn[-1]["status"] == "passed")]
+        asked = [questions[place] for place in left]
+        drawn = _write(asked, fresh, bench.packages, recipe, seed, number)
+        for place, sample, verdict in zip(left, drawn, _judge(asked, drawn, bench), strict=True):
+            samples[place].append({**sample, **verdict})
     return [{"id": question.id, "samples": each} for question, each in zip(questions, samples, strict=True)]
 
 
-def run_solutions(questions: Sequence[Question], rows: Sequence[Row], bench: Bench) -> list[Row]:
-    """A row for each question: the status of every sample and which tests it failed. Equal samples run once."""
-    jobs: dict[tuple[int, str], int] = {}
-    for place, (question, row) in enumerate(zip(questions, rows, strict=True)):
-        for sample in row["samples"]:
-            if question.entry_point in functions_in(sample["code"]):
-                jobs.setdefault((place, sample["code"]), len(jobs))
-    results = bench.run([(questions[place], code) for place, code in jobs])
-    judged: list[Row] = []
-    for place, (question, row) in enumerate(zip(questions, rows, strict=True)):
-        verdicts: list[Row] = []
-        for sample in row["samples"]:
-            number = jobs.get((place, sample["code"]))
-            if number is None:
-                verdicts.append({"status": "not defined", "failed": list(range(len(question.tests)))})
-            else:
-                verdicts.append({"status": results[number].status, "failed": list(results[number].failed)})
-        judged.append({"id": question.id, "verdicts": verdicts})
-    return judged
+def _write(
+    questions: Sequence[Question],
+    fresh: Writer,
+    packages: Sequence[Path],
+    recipe: SolutionsRecipe,
+    seed: int,
+    number: int,
+) -> list[Row]:
+    """One sample of each question. Prompts of a question begin alike; samples of equal prompts differ by their seed."""
+    shown = [shown_test(question, number, seed) for question in questions]
+    samples: dict[int, Row] = {}
+    for completes in (False, True):
+        chosen = [place for place, each in enumerate(questions) if _completes(each, recipe) == completes]
+        form = function_prompt if completes else solution_prompt
+        prompts = [form(questions[place], _test(questions[place], shown[place])) for place in chosen]
+        if completes and recipe.neighbours:
+            near = [_near(questions[place], packages, recipe.neighbours) for place in chosen]
+            prompts = [before + prompt for before, prompt in zip(near, prompts, strict=True)]
+        texts = fresh.ask(
+            prompts,
+            recipe,
+            draw_bits("solutions", seed, number),
+            begun="" if completes else "[PYTHON]\n",
+            stop=FUNCTION_STOPS if completes else ("[/PYTHON]\n\n", "\nProblem:"),
+            completes=completes,
+        )
+        for place, text in zip(chosen, texts, strict=True):
+            code = read_function(questions[place], text) if completes else read_solution(text)
+            samples[place] = {"code": code, "shown": shown[place]}
+    return [samples[place] for place in range(len(questions))]
 
 
-def choose(question: Question, row: Row, verdicts: Row, model: str, least: int) -> Triplet | str:
+def _judge(questions: Sequence[Question], samples: Sequence[Row], bench: Bench) -> list[Row]:
+    """The status of each question's sample and which tests it failed."""
+    numbers = [
+        number
+        for number, (question, sample) in enumerate(zip(questions, samples, strict=True))
+        if question.entry_point in functions_in(sample["code"])
+    ]
+    results = bench.run([(questions[number], samples[number]["code"]) for number in numbers])
+    verdicts: list[Row] = [
+        {"status": "not defined", "failed": list(range(len(question.tests)))} for question in questions
+    ]
+    for number, result in zip(numbers, results, strict=True):
+        verdicts[number] = {"status": result.status, "failed": list(result.failed)}
+    return verdicts
+
+
+def choose(question: Question, samples: Sequence[Row], model: str, least: int) -> Triplet | str:
     """The triplet of the first solution that passes, or why there is none.
 
     Tests that no solution passes are thrown away where no reference passes them: they are the model's own.
 
     Args:
         question: as it was asked.
-        row: its samples, by `write_solutions`.
-        verdicts: what became of them, by `run_solutions`.
+        samples: of it, by `solve`.
         model: who solved it.
         least: tests that must be left.
     """
-    pairs = list(zip(row["samples"], verdicts["verdicts"], strict=True))
-    if all(verdict["status"] == "not defined" for _, verdict in pairs):
+    if all(sample["status"] == "not defined" for sample in samples):
         return "no solution is Python that defines the function"
     numbers = set(range(len(question.tests)))
     if not question.reference:
-        numbers = {number for number in numbers if any(number not in verdict["failed"] for _, verdict in pairs)}
+        numbers = {number for number in numbers if any(number not in sample["failed"] for sample in samples)}
         if len(numbers) < least:
             return "tests that no solution passes"
-    passing = [
-        sample for sample, verdict in pairs if not numbers & set(verdict["failed"]) and numbers - {sample["shown"]}
-    ]
-    if not passing:
-        return "no solution passes"
-    kept = tuple(test for number, test in enumerate(question.tests) if number in numbers)
-    return Triplet(replace(question, tests=kept), passing[0]["code"], model, len(passing), len(pairs))
+    for tries, sample in enumerate(samples, start=1):
+        if not numbers & set(sample["failed"]) and numbers - {sample["shown"]}:
+            kept = tuple(test for number, test in enumerate(question.tests) if number in numbers)
+            return Triplet(replace(question, tests=kept), sample["code"], model, tries)
+    return "no solution passes"
 
 
 def shown_test(question: Question, sample: int, seed: int) -> int | None:
@@ -189,6 +190,10 @@ def _tested_function(tests: Sequence[str]) -> str:
 def _called(test: str) -> set[str]:
     calls = [node.func for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call)]
     return {each.id for each in calls if isinstance(each, ast.Name) and each.id not in vars(builtins)}
+
+
+def _near(question: Question, packages: Sequence[Path], characters: int) -> str:
+    return "" if question.place is None or question.alone else neighbours(packages, question.place, characters)
 
 
 def _completes(question: Question, recipe: SolutionsRecipe) -> bool:

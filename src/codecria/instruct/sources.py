@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from codecria.common.random import digest, draw_bits, permutation
 from codecria.common.recipe import load_recipe
-from codecria.instruct.generators import Writer, ask
-from codecria.instruct.judging import Bench
+from codecria.instruct.judging import QUICK, Bench
 from codecria.instruct.mining import mine_package
 from codecria.instruct.packages import fetch_packages, import_names
 from codecria.instruct.prompts import (
@@ -31,6 +30,8 @@ from codecria.instruct.validation import validate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from codecria.instruct.generators import Writer
 
 
 Source = MinedRecipe | TripletsRecipe | DescribedRecipe | InventedRecipe
@@ -78,13 +79,13 @@ def mined(folder: Path, source: MinedRecipe, recipe: SelfInstructRecipe) -> tupl
 
     rows = run_step(folder, f"{name}/read", names, 1, read)
     found = [question_of(row["question"]) for row in rows]
-    with Bench([packages], recipe.workers) as bench:
+    with Bench([packages], recipe.workers) as bench, Bench([packages], recipe.workers, QUICK) as quick:
         rows = run_step(
             folder,
             f"{name}/validated",
             found,
             recipe.group,
-            lambda part: validate(part, bench, source.mutants, source.least_killed, recipe.seed),
+            lambda part: validate(part, bench, quick, source.mutants, source.least_killed, recipe.seed),
         )
     questions = [question_of(row["question"]) for row in kept(rows)]
     return questions, [yield_of("mined functions validated", len(found), rows)]
@@ -101,17 +102,9 @@ def described(
     )
 
     def describe(part: Sequence[Question]) -> list[Row]:
-        texts = ask(
-            writer.for_group(),
-            [description_prompt(question) for question in part],
-            chat=writer.recipe.chat,
-            begun="Task:",
-            stop=("\nFunction:", "```"),
-            max_tokens=source.max_tokens,
-            temperature=source.temperature,
-            top_p=source.top_p,
-            seed=draw_bits("describe", recipe.seed),
-        )
+        prompts = [description_prompt(question) for question in part]
+        seed = draw_bits("describe", recipe.seed)
+        texts = writer.fresh().ask(prompts, source, seed, begun="Task:", stop=("\nFunction:", "```"))
         return [_described(question, text, source.generator) for question, text in zip(part, texts, strict=True)]
 
     rows = run_step(folder, f"described-{_key(source)}", functions, recipe.group, describe)
@@ -125,16 +118,8 @@ def invented(
     """Questions that a model made up after ten that it was shown."""
 
     def invent(part: Sequence[int]) -> list[Row]:
-        texts = ask(
-            writer.for_group(),
-            [questions_prompt(source.per_prompt, recipe.seed, number) for number in part],
-            chat=writer.recipe.chat,
-            begun="11.",
-            max_tokens=source.max_tokens,
-            temperature=source.temperature,
-            top_p=source.top_p,
-            seed=draw_bits("invent", recipe.seed, part[0]),
-        )
+        prompts = [questions_prompt(source.per_prompt, recipe.seed, number) for number in part]
+        texts = writer.fresh().ask(prompts, source, draw_bits("invent", recipe.seed, part[0]), begun="11.")
         found = [read_questions(text)[: source.per_prompt] for text in texts]
         return [
             {"question": question_row(Question(each, f"invented {source.generator}"))}

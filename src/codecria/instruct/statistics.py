@@ -23,8 +23,8 @@ def statistics(triplets: Sequence[Triplet]) -> dict[str, Any]:
     """Figures of a run's triplets.
 
     Returns:
-        `difficulty`: how many questions had which tenth of their samples pass, and median nodes of a solution's syntax
-        tree; `diversity`: distinct functions and first words, the share of distinct among all word pairs of the
+        `difficulty`: how many questions were solved by which sample, and median nodes of a solution's syntax tree;
+        `diversity`: distinct functions and first words, the share of distinct among all word pairs of the
         questions, the median similarity (Jaccard, 5-grams) of a question to its nearest neighbour, at most 500 asked;
         `tests`: how many a question has.
     """
@@ -39,7 +39,7 @@ def statistics(triplets: Sequence[Triplet]) -> dict[str, Any]:
         "triplets": len(triplets),
         "tests": {"total": sum(tests), "median": float(np.median(tests))},
         "difficulty": {
-            "passing_tenths": _tenths(triplets),
+            "tries": _tries(triplets),
             "median_nodes": float(np.median([_nodes(triplet.solution) for triplet in triplets])),
         },
         "diversity": {
@@ -54,10 +54,10 @@ def statistics(triplets: Sequence[Triplet]) -> dict[str, Any]:
     }
 
 
-def _tenths(triplets: Sequence[Triplet]) -> dict[str, int]:
-    """By the share of samples that passed, in tenths rounded up; references have no samples."""
-    counts = Counter(-(-10 * triplet.passed // triplet.samples) for triplet in triplets if triplet.samples)
-    return {f"{tenth * 10} %": counts[tenth] for tenth in range(11) if counts[tenth]}
+def _tries(triplets: Sequence[Triplet]) -> dict[str, int]:
+    """By the number of the sample that passed: up to 1, 2, 4, 8, …; references have none."""
+    bounds = Counter(1 << (triplet.tries - 1).bit_length() for triplet in triplets if triplet.tries)
+    return {f"up to {bound}": bounds[bound] for bound in sorted(bounds)}
 
 
 def _nodes(solution: str) -> int:

@@ -12,21 +12,25 @@ from codecria.instruct.steps import Row, dropped
 from codecria.sandbox.mutation import mutants
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from codecria.instruct.judging import Bench, Judged
+
+    Attempt = Callable[[Sequence[tuple[int, str]]], Iterator[tuple[int, Judged]]]
 
 STUB_VALUES = ("True", "False", "0", "''", "[]")
 
 
 def validate(
-    questions: Sequence[Question], bench: Bench, most_mutants: int, least_killed: float, seed: int
+    questions: Sequence[Question], bench: Bench, quick: Bench, most_mutants: int, least_killed: float, seed: int
 ) -> list[Row]:
     """Rows of the questions whose tests hold, tests that the reference fails taken out; the others dropped.
 
     Args:
         questions: with references.
         bench: runs them.
+        quick: the same with less time, for references that get along with it and for wrong versions of them: a mutant
+            that runs for ever costs as much as some hundred programs.
         most_mutants: wrong versions of each reference that are tried.
         least_killed: share of them that the tests must catch. A mutant may be equivalent to the reference, so asking
             for all would drop good tests.
@@ -35,8 +39,12 @@ def validate(
     rows: dict[int, Row] = {}
     left = dict(enumerate(questions))
     tried = left
+    slow: set[int] = set()
     for again in (True, False):  # without the tests that failed the others must still hold
-        results = _run(bench, [(number, question, question.reference) for number, question in tried.items()])
+        results = _run(quick, [(number, question, question.reference) for number, question in tried.items()])
+        late = {number for number, result in results.items() if result.status == "timeout"}
+        slow = slow - tried.keys() | late
+        results |= _run(bench, [(number, tried[number], tried[number].reference) for number in late])
         wrong = {number: result for number, result in results.items() if not result.passed}
         tried = {number: _without(left[number], result.failed) for number, result in wrong.items()}
         for number, question in tried.items():
@@ -45,11 +53,19 @@ def validate(
                 rows[number] = dropped("the reference fails in its place", questions[number].id)
                 del left[number]
         tried = {number: question for number, question in tried.items() if number in left}
-    for number, question in _against_stubs(left, bench).items():
+
+    def attempt(versions: Sequence[tuple[int, str]]) -> Iterator[tuple[int, Judged]]:
+        """What becomes of wrong versions of the questions of these numbers."""
+        for where, is_slow in ((quick, False), (bench, True)):
+            jobs = [(number, code) for number, code in versions if (number in slow) == is_slow]
+            results = where.run([(left[number], code) for number, code in jobs], every=False)
+            yield from ((number, result) for (number, _), result in zip(jobs, results, strict=True))
+
+    for number, question in _against_stubs(left, attempt).items():
         if question is None:
             rows[number] = dropped("a stub passes", questions[number].id)
             del left[number]
-    for number, question in _against_mutants(left, bench, most_mutants, seed).items():
+    for number, question in _against_mutants(left, attempt, most_mutants, seed).items():
         enough = question.mutants > 0 and question.killed >= least_killed * question.mutants
         why = "mutants pass" if question.mutants else "nothing to mutate"
         rows[number] = {"question": question_row(question)} if enough else dropped(why, questions[number].id)
@@ -66,25 +82,21 @@ def stubs(question: Question) -> list[str]:
     return [f"{header}\n    {body}\n" for body in bodies]
 
 
-def _against_stubs(left: dict[int, Question], bench: Bench) -> dict[int, Question | None]:
+def _against_stubs(left: dict[int, Question], attempt: Attempt) -> dict[int, Question | None]:
     """Each question, None where a stub passes all its tests."""
-    jobs = [(number, question, stub) for number, question in left.items() for stub in stubs(question)]
-    results = bench.run([(question, stub) for _, question, stub in jobs], every=False)
-    passing = {number for (number, _, _), result in zip(jobs, results, strict=True) if result.passed}
+    versions = [(number, stub) for number, question in left.items() for stub in stubs(question)]
+    passing = {number for number, result in attempt(versions) if result.passed}
     return {number: None if number in passing else question for number, question in left.items()}
 
 
-def _against_mutants(left: dict[int, Question], bench: Bench, most: int, seed: int) -> dict[int, Question]:
+def _against_mutants(left: dict[int, Question], attempt: Attempt, most: int, seed: int) -> dict[int, Question]:
     """Each question with how many mutants its tests caught."""
-    jobs = [
-        (number, question, mutant)
-        for number, question in left.items()
-        for mutant in mutants(question.reference, seed)[:most]
+    versions = [
+        (number, mutant) for number, question in left.items() for mutant in mutants(question.reference, seed)[:most]
     ]
-    results = bench.run([(question, mutant) for _, question, mutant in jobs], every=False)
     tried = dict.fromkeys(left, 0)
     killed = dict.fromkeys(left, 0)
-    for (number, _, _), result in zip(jobs, results, strict=True):
+    for number, result in attempt(versions):
         tried[number] += 1
         killed[number] += not result.passed
     return {

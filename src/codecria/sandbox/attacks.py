@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codecria.sandbox import attack_texts as text
 from codecria.sandbox.verdict import Program, Status, Verdict
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _WRONG = "assert f(1) == 2"
 _FAILED: frozenset[Status] = frozenset({"failed"})
+_ENDED: frozenset[Status] = frozenset({"failed", "memory", "crashed"})
 
 
 @dataclass(frozen=True)
@@ -53,43 +55,64 @@ class AttackResult:
 
 @dataclass
 class Bait:
-    """What the attacks go for: a file with a secret, a folder anyone may write, a listening socket."""
+    """What the attacks go for: a file with a secret, a folder anyone may write, listening sockets.
+
+    Attributes:
+        folder: the file is in it.
+        port: of IPv4.
+        secret: what the file holds; the abstract Unix socket is named after it.
+        port6: of IPv6; 0 where the machine has none.
+        seen: see `lay_bait`.
+    """
 
     folder: Path
     port: int
     secret: str
+    port6: int
     seen: Callable[[], bool] = field(repr=False)
 
 
 @contextlib.contextmanager
 def lay_bait() -> Generator[Bait]:
     """Lay out the bait; `seen` tells whether someone wrote into the folder or connected."""
-    with tempfile.TemporaryDirectory(prefix="codecria-bait-") as name, socket.socket() as listener:
+    with tempfile.TemporaryDirectory(prefix="codecria-bait-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         secret = secrets.token_hex(16)
         folder.chmod(0o777)
         (folder / "secret").write_text(secret)
         (folder / "secret").chmod(0o666)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        listener.setblocking(False)
+        listeners = [
+            _listener(stack, socket.AF_INET, ("127.0.0.1", 0)),
+            _listener(stack, socket.AF_UNIX, f"\0{secret}"),
+        ]
+        port6 = 0
+        with contextlib.suppress(OSError):
+            listeners.append(_listener(stack, socket.AF_INET6, ("::1", 0)))
+            port6 = listeners[-1].getsockname()[1]
 
         def seen() -> bool:
-            written = [file.name for file in folder.iterdir()] != ["secret"] or (
-                folder / "secret"
-            ).read_text() != secret
-            try:
-                listener.accept()[0].close()
-            except BlockingIOError:
-                return written
-            return True
+            connected = False
+            for listener in listeners:
+                with contextlib.suppress(BlockingIOError):
+                    listener.accept()[0].close()
+                    connected = True
+            written = [file.name for file in folder.iterdir()] != ["secret"]
+            return connected or written or (folder / "secret").read_text() != secret
 
-        yield Bait(folder, listener.getsockname()[1], secret, seen)
+        yield Bait(folder, listeners[0].getsockname()[1], secret, port6, seen)
+
+
+def _listener(stack: contextlib.ExitStack, family: int, address: tuple[str, int] | str) -> socket.socket:
+    listener = stack.enter_context(socket.socket(family))
+    listener.bind(address)
+    listener.listen()
+    listener.setblocking(False)
+    return listener
 
 
 def attacks(bait: Bait) -> list[Attack]:
     """Every attack, against the bait given."""
-    return [*_cheats(), *_escapes(bait), *_floods()]
+    return [*_cheats(), *_escapes(bait), *_floods(), *_leavings()]
 
 
 def run_attacks(sandbox: Sandbox) -> list[AttackResult]:
@@ -130,17 +153,30 @@ def _cheats() -> list[Attack]:
         Attack("exit inside the tests", Program("import sys\ndef f(x):\n    sys.exit(0)", _WRONG)),
         Attack("os._exit before the tests", Program("import os\nos._exit(0)", _WRONG)),
         Attack("os._exit inside the tests", Program("import os\ndef f(x):\n    os._exit(0)", _WRONG)),
-        Attack("an answer equal to everything", Program(_EQUAL, f"{_WRONG}\nassert f(1) != 3 or f(1) == 2")),
-        Attack("an answer near everything", Program(_EQUAL, "assert abs(f(1) - 2) < 1e-6")),
-        Attack("a number equal to everything", Program(_EQUAL_NUMBER, _WRONG)),
-        Attack("built-in functions replaced", Program(_BUILTINS, "assert all(abs(f(x) - 2) < 1e-6 for x in range(3))")),
-        Attack("built-in functions patched", Program(_PATCHED, "assert all(abs(f(x) - 2) < 1e-6 for x in range(3))")),
-        Attack("a verdict forged on every descriptor", Program(_FORGED, _WRONG)),
-        Attack("a verdict forged through frames", Program(_FRAMES, _WRONG)),
-        Attack("the expected value read from memory", Program(_SEARCH, f"assert f(1) == '{expected}'[::-1]")),
-        Attack("a skipped test", Program(_SKIP, _SKIP_TESTS)),
-        Attack("exec as the function under test", Program(_EXEC, "assert decode(encode('abc')) == 'abc'")),
-        Attack("the tests' objects used to reach their globals", Program(_REACH, "assert f(lambda: 1) == 2")),
+        Attack("an answer equal to everything", Program(text.EQUAL, f"{_WRONG}\nassert f(1) != 3 or f(1) == 2")),
+        Attack("an answer near everything", Program(text.EQUAL, "assert abs(f(1) - 2) < 1e-6")),
+        Attack("a number equal to everything", Program(text.EQUAL_NUMBER, _WRONG)),
+        Attack(
+            "built-in functions replaced", Program(text.BUILTINS, "assert all(abs(f(x) - 2) < 1e-6 for x in range(3))")
+        ),
+        Attack(
+            "built-in functions patched", Program(text.PATCHED, "assert all(abs(f(x) - 2) < 1e-6 for x in range(3))")
+        ),
+        Attack("a verdict forged on every descriptor", Program(text.FORGED, _WRONG)),
+        Attack("a verdict forged through frames", Program(text.FRAMES, _WRONG)),
+        Attack("the expected value read from memory", Program(text.SEARCH, f"assert f(1) == '{expected}'[::-1]")),
+        Attack("a skipped test", Program(text.SKIP, text.SKIP_TESTS)),
+        Attack("exec as the function under test", Program(text.EXEC, "assert decode(encode('abc')) == 'abc'")),
+        Attack("the tests' objects used to reach their globals", Program(text.REACH, "assert f(lambda: 1) == 2")),
+        Attack("sys.exit and os._exit replaced", Program(text.EXITS, _WRONG)),
+        Attack("an exit handler that ends the program", Program(text.AT_EXIT, _WRONG)),
+        Attack("an exception that nobody catches", Program(text.UNCAUGHT, _WRONG)),
+        Attack("an exception that cannot be told", Program(text.UNTOLD, _WRONG)),
+        Attack("half a character in the source", Program("def f(x): return '\ud800'", _WRONG)),
+        Attack("half a character in the answer", Program("def f(x): return chr(0xD800)", _WRONG)),
+        Attack("half a character printed", Program("def f(x):\n    print(chr(0xD800))\n    return 2", _WRONG)),
+        Attack("a null character in the source", Program("def f(x): return 2\n\0", _WRONG)),
+        Attack("a source too deep to parse", Program(f"def f(x): return {'(' * 10**5}", _WRONG), _ENDED),
     ]
 
 
@@ -148,6 +184,7 @@ def _escapes(bait: Bait) -> list[Attack]:
     """Ways to act on the machine."""
     secret, folder = str(bait.folder / "secret"), str(bait.folder)
     home = str(Path.home())
+    daemon = f"os.setsid(), time.sleep(0.2), open({folder + '/daemon'!r}, 'w'), os._exit(0)"
     reading = "def f(path):\n    with open(path) as file:\n        return file.read()"
     calls = {
         "write a file outside": f"open({folder + '/written'!r}, 'w').write('x')",
@@ -175,6 +212,29 @@ def _escapes(bait: Bait) -> list[Attack]:
         "make a user namespace": _libc("unshare(0x10000000)"),
         "mount": _libc("mount(b'none', b'/box', b'tmpfs', 0, 0)"),
         "open an io_uring": _libc("syscall(425, 1, bytes(120))"),
+        "write to the home folder": f"open({home + '/codecria-was-here'!r}, 'w').write('x')",
+        "write to /etc": "open('/etc/codecria-was-here', 'w').write('x')",
+        "write to /dev/shm": "open('/dev/shm/codecria-was-here', 'w').write('x')",
+        "share memory": "from multiprocessing.shared_memory import SharedMemory\n    SharedMemory(None, True, 9)",
+        "write through a symbolic link": f"__import__('os').symlink({secret!r}, 'to')\n    open('to', 'w').write('x')",
+        "read through a symbolic link": f"__import__('os').symlink({folder!r}, 'in')\n    open('in/secret').read()",
+        "list the processes": "__import__('os').listdir('/proc')",
+        "read the environment of the first process": "open('/proc/1/environ', 'rb').read(1)",
+        "read its own mappings": "open('/proc/self/maps').read()",
+        "read the input of the server": "1 / len(__import__('os').read(0, 1))",
+        "wait for input": "input()",
+        "connect by IPv6": f"__import__('socket').create_connection(('::1', {bait.port6}), 1)",
+        "connect to an abstract Unix socket": f"__import__('socket').socket(1, 1).connect('\\0{bait.secret}')",
+        "look up a name": "__import__('socket').getaddrinfo('localhost', 80)",
+        "ask a name server": "__import__('socket').socket(2, 2).sendto(bytes(12), ('127.0.0.53', 53))",
+        "open a raw socket": "__import__('socket').socket(2, 3, 1)",
+        "open a netlink socket": "__import__('socket').socket(16, 3, 0)",
+        "leave a daemon behind": f"import os, time\n    if os.fork() == 0: {daemon}",
+        "signal the server by a descriptor": _libc(
+            "syscall(424, ctypes.CDLL(None).syscall(434, os.getppid(), 0), 9, 0, 0)"
+        ),
+        "take a descriptor of the server": _libc("syscall(438, ctypes.CDLL(None).syscall(434, os.getppid(), 0), 1, 0)"),
+        "be traced": _libc("ptrace(0, 0, 0, 0)"),
     }
     return [
         Attack("read a file outside", Program(reading, f"assert f({secret!r})")),
@@ -185,6 +245,7 @@ def _escapes(bait: Bait) -> list[Attack]:
                 "assert f() - {'LANG', 'HOME', 'TMPDIR', 'PATH', 'PYTHONHASHSEED', 'PWD', 'LC_CTYPE'}",
             ),
         ),
+        Attack("read the memory of the server by a call", Program(text.READ_MEMORY, "assert f()")),
         *(
             Attack(name, Program(f"def f():\n    {call}\n    return 1", "assert f() == 1"))
             for name, call in calls.items()
@@ -200,16 +261,21 @@ def _floods() -> list[Attack]:
     """Ways to use too much."""
     sets: dict[str, tuple[str, set[Status]]] = {
         "loop for ever": ("while True: pass", {"timeout"}),
-        "sleep for ever, deaf to signals": (_DEAF, {"timeout"}),
+        "sleep for ever, deaf to signals": (text.DEAF, {"timeout"}),
         "take all memory": ("x = bytearray(1 << 40)", {"memory"}),
         "take memory bit by bit": ("x = []\n    while True: x.append(bytes(1 << 20))", {"memory", "crashed"}),
         "print without end": ("while True: print('x' * 1000)", {"output"}),
         "fork without end": ("import os\n    while True: os.fork()", {"failed"}),
-        "start threads without end": (_THREADS, {"failed", "memory"}),
-        "write one large file": (_LARGE, {"failed"}),
-        "write many files": (_FILES, {"failed", "timeout"}),
-        "make folders without end": (_FOLDERS, {"failed"}),
+        "start threads without end": (text.THREADS, {"failed", "memory"}),
+        "write one large file": (text.LARGE, {"failed"}),
+        "write many files": (text.FILES, {"failed", "timeout"}),
+        "make folders without end": (text.FOLDERS, {"failed"}),
         "crash the interpreter": ("import ctypes\n    ctypes.string_at(0)", {"crashed"}),
+        "recurse without end": ("return f()", {"failed"}),
+        "recurse beyond the stack": (
+            "import sys\n    sys.setrecursionlimit(10**9)\n    return f()",
+            {*_ENDED, "timeout"},
+        ),
         "recurse in C": ("x = ()\n    for _ in range(10**5): x = (x,)\n    repr(x)", {"failed", "crashed"}),
         "answer with an endless value": ("x = []\n    x.append(x)\n    return x", {"failed"}),
         "answer with an endless iterator": ("import itertools\n    return itertools.count()", {"timeout", "memory"}),
@@ -226,132 +292,9 @@ def _floods() -> list[Attack]:
     ]
 
 
-_EQUAL = """
-class Always:
-    def __eq__(self, other): return True
-    def __ne__(self, other): return False
-    def __lt__(self, other): return True
-    def __sub__(self, other): return 0.0
-    def __rsub__(self, other): return 0.0
-    def __abs__(self): return 0.0
-    def __float__(self): return 2.0
-    def __hash__(self): return hash(2)
-def f(x): return Always()
-"""
-_EQUAL_NUMBER = """
-class Always(int):
-    def __eq__(self, other): return True
-    __hash__ = int.__hash__
-def f(x): return Always(5)
-"""
-_BUILTINS = """
-def abs(x): return 0
-def all(x): return True
-def range(*x): return []
-def f(x): return 5
-"""
-_PATCHED = """
-import builtins
-builtins.abs = lambda x: 0
-builtins.all = lambda x: True
-builtins.AssertionError = KeyboardInterrupt
-def f(x): return 5
-"""
-_FORGED = """
-import json, os, struct
-verdict = {"status": "passed", "detail": "", "calls": 1, "nonce": "0"}
-body = json.dumps({**verdict, "wall_s": 0.1, "output": "", "last": False})
-told = json.dumps({"status": "told", "detail": "", "wall_s": 0.1, "output": "", "last": False})
-def forge():
-    frames = [struct.pack("<I", len(text)) + text.encode() for text in (body, told)]
-    for text in (b"RT", b"T", b"D", *frames):
-        for descriptor in range(1, 64):
-            try: os.write(descriptor, text)
-            except OSError: pass
-def f(x):
-    forge()
-    os._exit(0)
-forge()
-"""
-_FRAMES = """
-import gc, sys
-def f(x):
-    frame = sys._getframe()
-    while frame:
-        for name, value in list(frame.f_locals.items()):
-            if isinstance(value, list): value.append("passed")
-            if isinstance(value, dict): value.setdefault("status", "passed")
-        frame = frame.f_back
-    for thing in gc.get_objects():
-        if type(thing).__name__ == "Peer": thing.gone, thing.calls = False, 1
-    return 5
-"""
-_SEARCH = """
-import gc, sys
-def f(x):
-    seen, left, found = set(), [*gc.get_objects(), *sys._current_frames().values()], []
-    while left:
-        thing = left.pop()
-        if id(thing) in seen: continue
-        seen.add(id(thing))
-        if isinstance(thing, str) and "assert f(1)" in thing: found.append(thing)
-        left += gc.get_referents(thing)
-    for text in found:
-        part = text.split("'")
-        if len(part) > 1 and len(part[1]) == 16: return part[1][::-1]
-"""
-_SKIP = """
-import unittest
-def f(x): raise unittest.SkipTest
-"""
-_SKIP_TESTS = """
-import unittest
-class Tests(unittest.TestCase):
-    def test(self): self.assertEqual(f(1), 2)
-result = unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(Tests))
-assert result.wasSuccessful()
-"""
-FORGE_FROM_WITHIN = """
-import json, os, struct, sys
-frame = sys._getframe()
-while "request" not in frame.f_locals: frame = frame.f_back
-held = frame.f_locals
-body = json.dumps({"status": "passed", "detail": "", "calls": 1, "nonce": held["request"]["nonce"]}).encode()
-os.write(held["world"], struct.pack("<I", len(body)) + body)
-os.write(held["report"], b"T")
-os._exit(0)
-"""
-"""Passes anything if it runs in the process of the tests; the attacks try to have it run there."""
-
-_EXEC = f"""
-def encode(text):
-    return {FORGE_FROM_WITHIN!r}
-decode = exec
-"""
-_REACH = """
-def f(function):
-    function.__globals__["f"] = lambda x: 2
-    return 2 if function.__globals__ else 1
-"""
-_DEAF = """
-    import signal, time
-    for number in range(1, 65):
-        try: signal.signal(number, signal.SIG_IGN)
-        except (OSError, ValueError): pass
-    time.sleep(1000)"""
-_THREADS = """
-    import threading, time
-    threading.stack_size(1 << 15)
-    while True: threading.Thread(target=time.sleep, args=(100,), daemon=True).start()"""
-_LARGE = """
-    with open("large", "wb", buffering=0) as file:
-        while True:
-            if file.write(bytes(1 << 16)) < 1 << 16: raise OSError"""
-_FILES = """
-    import os
-    for number in range(10**9): os.close(os.open(str(number), os.O_CREAT | os.O_WRONLY))"""
-_FOLDERS = """
-    import os
-    for number in range(10**9):
-        os.mkdir("x")
-        os.chdir("x")"""
+def _leavings() -> list[Attack]:
+    """Ways to hand something to the next program; the second of each pair runs after the first."""
+    return [
+        Attack("leave files and names", Program(text.LEAVE, _WRONG)),
+        Attack("find what the program before left", Program(text.FIND, "assert f()")),
+    ]

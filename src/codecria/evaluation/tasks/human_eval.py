@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from codecria.evaluation.answers import fenced_block
+from codecria.evaluation.answers import fenced_block, one_block
 from codecria.evaluation.plots import pass_by_temperature
 from codecria.evaluation.programs import Item, SampledRecipe, program_groups
 from codecria.evaluation.protocol import Protocol
@@ -69,7 +69,7 @@ INSTRUCT = Protocol(
     "a conversation of one message by the model's template: ask for the whole function in a fenced block",
     "the template's end",
     "the first fenced block is the program; an answer without one fails",
-    _SCORING,
+    f"{_SCORING}; share of answers with exactly one block of code that parses",
     PAPER.sampling,
     {"chat": True, "max_tokens": 1024},
 )
@@ -113,7 +113,7 @@ def _answered(problem: Problem, prompt: str) -> Item:
 
     words = WORDS.format(prompt=prompt if prompt.endswith("\n") else f"{prompt}\n")
     asked = Asked(messages=[{"role": "user", "content": words}])
-    return Item(problem.task_id, asked, program, context={"prompt": words})
+    return Item(problem.task_id, asked, program, context={"prompt": words}, more=one_block)
 
 
 def _groups(recipe: HumanEvalRecipe, given: Given) -> list[Group]:

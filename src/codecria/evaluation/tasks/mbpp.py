@@ -9,7 +9,7 @@ import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from codecria.evaluation.answers import between, fenced_block
+from codecria.evaluation.answers import between, fenced_block, one_block
 from codecria.evaluation.data import DataFile, complete_rows
 from codecria.evaluation.plots import pass_by_temperature
 from codecria.evaluation.programs import Item, SampledRecipe, program_groups
@@ -70,7 +70,7 @@ INSTRUCT = Protocol(
     "one message by the model's template: sentence, all tests, code asked for between [PYTHON] and [/PYTHON]",
     "the template's end",
     "what stands between the marks, else the first fenced block; an answer with neither fails",
-    _SCORING,
+    f"{_SCORING}; share of answers with exactly one block of code that parses",
     "greedy, 512 tokens",
     {"layout": "chat"},
 )
@@ -137,7 +137,7 @@ def exercise_item(exercise: Exercise, shots: Sequence[Exercise], recipe: MbppRec
             return None if code is None else Program(fenced_block(code) or code, exercise.tests, exercise.entry_point)
 
         asked = Asked(messages=[{"role": "user", "content": words}])
-        return Item(name, asked, answered, context={"prompt": words})
+        return Item(name, asked, answered, context={"prompt": words}, more=one_block)
     if recipe.layout == "docstring":
         prompt = f'"""\n{exercise.text}\n{exercise.shown[0]}\n"""\n'
     else:
