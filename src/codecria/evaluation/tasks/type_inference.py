@@ -140,14 +140,7 @@ def _groups(recipe: TypeInferenceRecipe, given: Given) -> list[Group]:
     held = annotated_places(given.held_out(), given.seed, recipe.items, recipe.per_file)
     if not held:
         raise MissingDataError("the corpus holds out no annotated Python", where=given.corpus)
-    return [
-        Group(
-            f"{TASK.name}-{number:05d}",
-            len(held[part]),
-            partial(_run, items=held[part], recipe=recipe, seed=given.seed),
-        )
-        for number, part in enumerate(in_groups(held, recipe.group_items))
-    ]
+    return in_groups(TASK.name, held, recipe.group_items, partial(_run, recipe=recipe, seed=given.seed))
 
 
 TASK = Task(
