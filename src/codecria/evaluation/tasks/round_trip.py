@@ -97,7 +97,9 @@ def _item(problem: Problem, head: str, written: str) -> Item:
 
 def _groups(recipe: RoundTripRecipe, given: Given) -> list[Group]:
     problems = load_problems(given.data.find(HUMAN_EVAL).path)[: recipe.items]
-    return in_groups(TASK.name, problems, recipe.group_items, partial(_run, recipe=recipe, seed=given.seed))
+    return in_groups(
+        f"{TASK.name}-{_METHOD}", problems, recipe.group_items, partial(_run, recipe=recipe, seed=given.seed)
+    )
 
 
 TASK = Task(

@@ -166,7 +166,7 @@ def _groups(recipe: TruthfulQARecipe, given: Given) -> list[Group]:
         chosen = sorted(permutation(len(questions), "TruthfulQA", given.seed)[: recipe.items])
         questions = [questions[place] for place in chosen]
     groups: list[Group] = []
-    for name, run in (("score", _score), *([("write", _write)] if recipe.generate else [])):
+    for name, run in (("choices", _score), *([("written", _write)] if recipe.generate else [])):
         part = partial(run, primer=recipe.primer)
         groups += in_groups(f"{TASK.name}-{name}", questions, recipe.group_items, part)
     return groups
