@@ -109,7 +109,7 @@ def test_every_task_is_run_and_summed_up(finished: Path, recipe: EvaluateRecipe)
             assert figure["items"] == 4
     assert found["perplexity/code", "windows"]["measures"]["bits_per_byte"]["value"] > 1
     rows = environment(results)
-    assert rows["checkpoint"] == recipe.checkpoint and rows["seed"] == "0"
+    assert rows["checkpoint"] == recipe.checkpoint and rows["seed"] == "0" and rows["number format"] == "fp32"
     assert rows["sha256"] == "model.safetensors " + results["checkpoint"]["sha256"]["model.safetensors"]
     assert len(samples) == sum(each["items"] for each in results["results"])
     assert [json.loads(line)["id"] for line in (finished / "samples.jsonl").read_text().splitlines()]

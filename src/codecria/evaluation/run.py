@@ -126,6 +126,7 @@ def environment(results: dict[str, Any]) -> dict[str, str]:
         **{f"{name} (not the checkpoint's)": str(value) for name, value in positions.items()},
         "licence of the weights": checkpoint["licence"] or "not stated",
         "sha256": ", ".join(f"{name} {hash}" for name, hash in hashes.items() if name.endswith(_WEIGHTS)),
+        "number format": "the server's" if recipe.get("endpoint") else recipe.get("precision", "fp32"),
         "seed": str(recipe["seed"]),
         **results["versions"],
     }
