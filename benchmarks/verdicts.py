@@ -1,8 +1,8 @@
 """Verdicts on MBPP+ of November 2023, one by one against evalplus 0.3.1: the same stored programs, judged by both.
 
-The programs: each task's reference, then mutants of it (`sandbox/mutation.py`), one a task in turn, up to 400; with
-`--full` 2,000. `--run FOLDER` adds what a model wrote in an evaluation of mbpp_plus. They are written to programs.jsonl
-of `--out` first and read from there by both sides; verdicts are kept one by one, so a killed comparison goes on.
+The programs: references, then mutants of them (`sandbox/mutation.py`), one a task in turn: 400 of every fifth task,
+with `--full` 2,000 of all 399. `--run FOLDER` adds what a model wrote in an evaluation of mbpp_plus. They are written to
+programs.jsonl of `--out` and read from there by both sides; verdicts are kept one by one, so a killed comparison goes on.
 
 evalplus gets an environment of its own, the same file of inputs (MBPP_OVERRIDE_PATH) and, where bwrap is installed, a
 file system it cannot write to and no network; its `check_correctness` judges as its command does. It gives a program
@@ -14,6 +14,7 @@ program on which they still differ.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -75,14 +76,16 @@ def stored_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
 def made_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
     from codecria.sandbox.mutation import mutants
 
-    references = {f"Mbpp/{each.number}": each.code for each in exercises(options.data)}
-    rows = [{"id": f"{task} reference", "task_id": task, "solution": code} for task, code in references.items()]
-    wrong = {task: mutants(code, seed=0) for task, code in references.items()}
-    for number in range(max(map(len, wrong.values()))):
-        for task, found in wrong.items():
-            if number < len(found):
-                rows.append({"id": f"{task} mutant {number}", "task_id": task, "solution": found[number]})
+    chosen = exercises(options.data)[:: 1 if options.full else 5]
+    rows = [program(each.number, "reference", each.code) for each in chosen]
+    wrong = {each.number: mutants(each.code, seed=0) for each in chosen}
+    for place in range(max(map(len, wrong.values()))):
+        rows += [program(task, f"mutant {place}", found[place]) for task, found in wrong.items() if place < len(found)]
     return rows[: 2000 if options.full else 400]
+
+
+def program(number: int, kind: str, code: str) -> dict[str, Any]:
+    return {"id": f"Mbpp/{number} {kind}", "task_id": f"Mbpp/{number}", "solution": code}
 
 
 def written_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -184,11 +187,15 @@ def child(options: argparse.Namespace) -> None:
     from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS
     from evalplus.evaluate import check_correctness, get_groundtruth
 
+    left = [json.loads(line) for line in (options.out / "left.jsonl").read_text().splitlines()]
     problems = get_mbpp_plus()
     expected = get_groundtruth(problems, get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
+    # Each check is a fork: the less there is to copy, the sooner it starts.
+    expected = {each["task_id"]: expected[each["task_id"]] for each in left}
+    gc.collect()
+    gc.freeze()
     with (options.out / f"{options.child}.jsonl").open("a") as file:
-        for line in (options.out / "left.jsonl").read_text().splitlines():
-            each = json.loads(line)
+        for each in left:
             task = each["task_id"]
             found = check_correctness(
                 "mbpp",
