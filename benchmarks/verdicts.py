@@ -1,8 +1,9 @@
 """Verdicts on MBPP+ of November 2023, one by one against evalplus 0.3.1: the same stored programs, judged by both.
 
 The programs: references, then mutants of them (`sandbox/mutation.py`), one a task in turn: 400 of every fifth task,
-with `--full` 2,000 of all 399. `--run FOLDER` adds what a model wrote in an evaluation of mbpp_plus. They are written to
-programs.jsonl of `--out` and read from there by both sides; verdicts are kept one by one, so a killed comparison goes on.
+with `--full` 2,000 of all 399, with `--quick` 40 of eight. `--run FOLDER` adds what a model wrote in an evaluation of
+mbpp_plus. They are written to programs.jsonl of `--out` and read from there by both sides; verdicts are kept one by
+one, so a killed comparison goes on.
 
 evalplus gets an environment of its own, the same file of inputs (MBPP_OVERRIDE_PATH) and, where bwrap is installed, a
 file system it cannot write to and no network; its `check_correctness` judges as its command does. It gives a program
@@ -76,12 +77,13 @@ def stored_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
 def made_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
     from codecria.sandbox.mutation import mutants
 
-    chosen = exercises(options.data)[:: 1 if options.full else 5]
+    every, most = (1, 2000) if options.full else (50, 40) if options.quick else (5, 400)
+    chosen = exercises(options.data)[::every]
     rows = [program(each.number, "reference", each.code) for each in chosen]
     wrong = {each.number: mutants(each.code, seed=0) for each in chosen}
     for place in range(max(map(len, wrong.values()))):
         rows += [program(task, f"mutant {place}", found[place]) for task, found in wrong.items() if place < len(found)]
-    return rows[: 2000 if options.full else 400]
+    return rows[:most]
 
 
 def program(number: int, kind: str, code: str) -> dict[str, Any]:
@@ -221,6 +223,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("runs/verdicts"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--full", action="store_true")
+    parser.add_argument("--quick", action="store_true")
     parser.add_argument("--child")
     parser.add_argument("--limit-s", type=float, default=1.0)
     chosen = parser.parse_args()
