@@ -40,7 +40,7 @@ def report_of(folders: Sequence[Path]) -> Report:
     many = len(runs) > 1
     return Report(
         title=f"Evaluation: {', '.join(labels)}",
-        lead=f"{len(tables)} tables of {sum(len(run.samples) for run in runs):,} rows.",
+        lead=f"{len(tables)} table{'' if len(tables) == 1 else 's'} of {sum(len(run.samples) for run in runs):,} rows.",
         runs=labels,
         overview=[_overview(row, told, times) for row in _rows_of(told)],
         tables=tables,
