@@ -38,7 +38,7 @@ docs: $(VENV)/.docs
 NO_GPU := $(if $(shell nvidia-smi -L 2>/dev/null),,benchmarks/gpu_decode.py)
 
 bench: $(VENV)/.dev
-	@for file in $(filter-out benchmarks/paired.py benchmarks/packing_effect.py $(NO_GPU),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for file in $(filter-out benchmarks/paired.py benchmarks/packing_effect.py benchmarks/verdicts.py $(NO_GPU),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .hypothesis

@@ -109,7 +109,7 @@ def test_every_task_is_run_and_summed_up(finished: Path, recipe: EvaluateRecipe)
             assert figure["items"] == 4
     assert found["perplexity/code", "windows"]["measures"]["bits_per_byte"]["value"] > 1
     rows = environment(results)
-    assert rows["checkpoint"] == recipe.checkpoint and rows["seed"] == "0"
+    assert rows["checkpoint"] == recipe.checkpoint and rows["seed"] == "0" and rows["number format"] == "fp32"
     assert rows["sha256"] == "model.safetensors " + results["checkpoint"]["sha256"]["model.safetensors"]
     assert len(samples) == sum(each["items"] for each in results["results"])
     assert [json.loads(line)["id"] for line in (finished / "samples.jsonl").read_text().splitlines()]
@@ -141,34 +141,27 @@ def test_a_finished_group_is_kept_and_an_unfinished_one_runs_whole(
     assert read_run(folder)[1] == [*theirs[: first + 2], kept, *theirs[first + 4 :]]
 
 
-_CHILD = """
-import sys
-from pathlib import Path
-from codecria.evaluation.recipe import EvaluateRecipe
-from codecria.evaluation.run import evaluate
-evaluate(EvaluateRecipe.model_validate_json(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
-"""
-
-
-def test_a_run_killed_in_the_middle_ends_with_the_same_bytes(
-    finished: Path, recipe: EvaluateRecipe, tmp_path: Path
-) -> None:
+def test_a_command_killed_twice_ends_with_the_same_bytes(recipe: EvaluateRecipe, tmp_path: Path) -> None:
+    """SIGKILL, programs in the sandbox among what it meets; the second time after it has resumed once."""
+    recipe = recipe.model_copy(update={"execute": True})
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    evaluate(recipe, whole)
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
-    folder = tmp_path / "run"
-    command = [sys.executable, "-c", _CHILD, str(tmp_path / "recipe.json"), str(folder)]
-    child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    while child.poll() is None and len(list((folder / "groups").glob("*.jsonl"))) < 3:
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    done = len(list((folder / "groups").glob("*.jsonl")))
-    assert not (folder / "results.json").exists(), "killed before its end"
-    assert 3 <= done < len(list((finished / "groups").glob("*.jsonl")))
-    with pytest.raises(CodecriaError, match="no finished evaluation"):
-        read_run(folder)
+    main = "from codecria.cli.main import main; main()"
+    command = [sys.executable, "-c", main, "evaluate", "--recipe", str(tmp_path / "recipe.json"), "--out", str(folder)]
+    total = len(list((whole / "groups").glob("*.jsonl")))
+    for groups in (1, total // 2):
+        child = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+        while child.poll() is None and len(list((folder / "groups").glob("*.jsonl"))) < groups:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        assert groups <= len(list((folder / "groups").glob("*.jsonl"))) < total
+        with pytest.raises(CodecriaError, match="no finished evaluation"):
+            read_run(folder)
     evaluate(recipe, folder)
     for name in ("config.json", "samples.jsonl", "results.json"):
-        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
+        assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
 
 
 def test_a_folder_of_another_run_is_refused(finished: Path, recipe: EvaluateRecipe) -> None:

@@ -30,7 +30,7 @@ def write_run(folder: Path, right: set[int], protocol: dict[str, str], **more: A
                 {"status": "passed" if n in right else "failed", "detail": "" if n in right else "ValueError: <x>"}
             ],
             measures={"pass@1": float(n in right)},
-            context={"prompt": f"def f{n}():\n"},
+            context={"prompt": "# a solved task\n" * 40 + f"def f{n}():\n"},
         )
         for temperature in (0.2, 0.8)
         for n in range(20)
@@ -72,6 +72,8 @@ def test_runs_stand_side_by_side_with_a_paired_test(tmp_path: Path) -> None:
     assert notes.lines[0].startswith("Data: HumanEval, MIT, as published (SHA-256 abab")
     assert notes.lines[1] == ("Contamination: of 164 items 1 (0.6 %) stand in the training files of mine: HumanEval/3.")
     assert len(notes.protocols) == 1
+    assert all(each.prompt.startswith("…\n# a solved") and len(each.prompt) < 250 for each in notes.programs)
+    assert all(each.prompt.endswith("():\n") for each in notes.programs)
     shown = [(each.status, each.title.rpartition(", ")[2]) for each in notes.programs]
     assert sorted(shown) == [("failed", "large")] * 2 + [("failed", "small")] * 2 + [
         ("passed", "large"),

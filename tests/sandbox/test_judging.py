@@ -242,6 +242,18 @@ def test_the_name_under_test(any_sandbox: Sandbox) -> None:
     assert not judge(any_sandbox, summing, "assert sum(1, 2) == 3").passed
 
 
+@pytest.mark.parametrize("tests", ["assert check(1) == 2", "called = check\nassert called(1) == 2"])
+@pytest.mark.parametrize("entry_point", ["check", "f", None])
+def test_a_program_s_own_function_of_the_name_check_is_no_check(
+    any_sandbox: Sandbox, tests: str, entry_point: str | None
+) -> None:
+    """MBPP's task 56 asks for a function of that name."""
+    code = "def check(n): return n + 1\n\ndef f(): pass"
+    verdict = judge(any_sandbox, code, tests, entry_point=entry_point)
+    assert verdict.passed, verdict.detail
+    assert verdict.calls == 1
+
+
 def test_calls_are_counted(any_sandbox: Sandbox) -> None:
     code = "def f(x): return x"
     assert judge(any_sandbox, code, "assert f(1) == 1\nassert [f(x) for x in range(3)] == [0, 1, 2]").calls == 4

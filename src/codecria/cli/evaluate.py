@@ -3,53 +3,61 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from codecria.cli.options import DEFAULT_MODEL, EndpointOption, ModelOption, SetOption, TokenizerOption
 
-if TYPE_CHECKING:
-    pass
+Tasks = Annotated[str, typer.Option(help="Comma-separated names; `--explain all` lists them.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="The results' folder.")]
+Protocol = Annotated[str | None, typer.Option(help="Of each task: `paper`, `harness`, …; see --explain.")]
+Corpus = Annotated[Path | None, typer.Option(help="A corpus, for the tasks on held-out files.")]
+Folder = Annotated[Path | None, typer.Option(help="Any folder of code, in place of a corpus.")]
+PublishedData = Annotated[
+    Path | None, typer.Option(envvar="CODECRIA_DATA", help="A folder of published data, looked at first.")
+]
+AllowData = Annotated[
+    list[str] | None, typer.Option(help="Take this file (`mbpp/mbpp.jsonl`) whatever its content. Repeatable.")
+]
+Contamination = Annotated[
+    bool, typer.Option(help="Count which items stand in the corpus's training files; reads all of them.")
+]
+Items = Annotated[int | None, typer.Option(min=1, help="Items of each task; all by default.")]
+RopeTheta = Annotated[float | None, typer.Option(min=0.0, help="Rotary base to read the model with, untrained.")]
+RopeFactor = Annotated[float | None, typer.Option(min=1.0, help="Linear interpolation: positions are divided by it.")]
+MaxPositions = Annotated[int | None, typer.Option(min=16, help="Context to read the model with.")]
+Execute = Annotated[bool, typer.Option("--execute/--no-execute", help="Run generated programs in the sandbox.")]
+Workers = Annotated[int, typer.Option(min=1, help="Programs run at a time.")]
+Seed = Annotated[int, typer.Option(help="Of every draw: which items, which samples.")]
+RecipeFile = Annotated[str | None, typer.Option(help="A recipe's file instead of the options above.")]
+Explain = Annotated[
+    str | None, typer.Option(metavar="TASK", help="Show a task's data and protocols, and stop; `all` lists tasks.")
+]
 
 
 def evaluate(
     model: ModelOption = DEFAULT_MODEL,
-    tasks: Annotated[str, typer.Option(help="Comma-separated names; `--explain all` lists them.")] = "human_eval",
-    out: Annotated[Path, typer.Option("--out", "-o", help="The results' folder.")] = Path("runs/evaluation"),
-    protocol: Annotated[str | None, typer.Option(help="Of each task: `paper`, `harness`, …; see --explain.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="A corpus, for the tasks on held-out files.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Any folder of code, in place of a corpus.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(envvar="CODECRIA_DATA", help="A folder of published data, looked at first.")
-    ] = None,
-    allow_data: Annotated[
-        list[str] | None,
-        typer.Option(help="Take this file (`mbpp/mbpp.jsonl`) whatever its content. Repeatable."),
-    ] = None,
-    contamination: Annotated[
-        bool, typer.Option(help="Count which items stand in the corpus's training files; reads all of them.")
-    ] = False,
-    items: Annotated[int | None, typer.Option(min=1, help="Items of each task; all by default.")] = None,
-    rope_theta: Annotated[
-        float | None, typer.Option(min=0.0, help="Rotary base to read the model with, untrained.")
-    ] = None,
-    rope_factor: Annotated[
-        float | None, typer.Option(min=1.0, help="Linear interpolation: positions are divided by it.")
-    ] = None,
-    max_positions: Annotated[int | None, typer.Option(min=16, help="Context to read the model with.")] = None,
+    tasks: Tasks = "human_eval",
+    out: Out = Path("runs/evaluation"),
+    protocol: Protocol = None,
+    corpus: Corpus = None,
+    folder: Folder = None,
+    data: PublishedData = None,
+    allow_data: AllowData = None,
+    contamination: Contamination = False,
+    items: Items = None,
+    rope_theta: RopeTheta = None,
+    rope_factor: RopeFactor = None,
+    max_positions: MaxPositions = None,
     endpoint: EndpointOption = None,
     tokenizer: TokenizerOption = None,
-    execute: Annotated[
-        bool, typer.Option("--execute/--no-execute", help="Run generated programs in the sandbox.")
-    ] = True,
-    workers: Annotated[int, typer.Option(min=1, help="Programs run at a time.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of every draw: which items, which samples.")] = 0,
-    recipe: Annotated[str | None, typer.Option(help="A recipe's file instead of the options above.")] = None,
+    execute: Execute = True,
+    workers: Workers = 1,
+    seed: Seed = 0,
+    recipe: RecipeFile = None,
     overrides: SetOption = None,
-    explain: Annotated[
-        str | None, typer.Option(metavar="TASK", help="Show a task's data and protocols, and stop; `all` lists tasks.")
-    ] = None,
+    explain: Explain = None,
 ) -> None:
     """Measure a model; a killed evaluation goes on where it was. Generated code runs only in the sandbox.
 
@@ -76,23 +84,14 @@ def evaluate(
     if recipe is not None:
         checked = load_recipe(EvaluateRecipe, recipe, overrides)
     else:
-        values: dict[str, Any] = {
-            "checkpoint": model,
-            "tasks": _settings(tasks, items, protocol, corpus or folder),
-            "corpus": None if corpus is None else str(corpus),
-            "folder": None if folder is None else str(folder),
-            "rope_theta": rope_theta,
-            "rope_factor": rope_factor,
-            "max_positions": max_positions,
-            "data": None if data is None else str(data),
-            "allow_data": allow_data or [],
-            "endpoint": endpoint,
-            "tokenizer": tokenizer,
-            "execute": execute,
-            "workers": workers,
-            "contamination": contamination,
-            "seed": seed,
-        }
+        positions = {"rope_theta": rope_theta, "rope_factor": rope_factor, "max_positions": max_positions}
+        server = {"endpoint": endpoint, "tokenizer": tokenizer}
+        how = {"contamination": contamination, "execute": execute, "workers": workers, "seed": seed}
+        paths = {"corpus": corpus, "folder": folder, "data": data}
+        texts = {name: None if path is None else str(path) for name, path in paths.items()}
+        chosen = _settings(tasks, items, protocol, corpus or folder)
+        values: dict[str, Any] = {"checkpoint": model, "tasks": chosen, "allow_data": allow_data or []}
+        values |= {**positions, **server, **how, **texts}
         checked = build_recipe(EvaluateRecipe, values, overrides)
     print_results(run(checked, out))
 

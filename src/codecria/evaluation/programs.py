@@ -115,24 +115,13 @@ def program_groups(
         seed: of every draw; each item's samples are drawn by a key of their own.
         method: goes before the way of sampling in the rows' `method` (`psm`), and alone where that is greedy.
     """
-    chosen = items[: recipe.items]
     groups: list[Group] = []
     for temperature in recipe.temperatures:
         named = method_of(temperature)
         if method is not None:
             named = f"{method} {named}" if temperature else method
-        for number, part in enumerate(in_groups(chosen, recipe.group_items)):
-            run = partial(
-                run_programs,
-                task=task,
-                method=named,
-                items=chosen[part],
-                recipe=recipe,
-                temperature=temperature,
-                seed=seed,
-            )
-            name = f"{task}-{named}-{number:05d}".replace("/", "-").replace(" ", "-")
-            groups.append(Group(name, len(chosen[part]), run))
+        run = partial(run_programs, task=task, method=named, recipe=recipe, temperature=temperature, seed=seed)
+        groups += in_groups(f"{task}-{named}", items[: recipe.items], recipe.group_items, run)
     return groups
 
 

@@ -7,7 +7,8 @@ The folder:
     samples.jsonl   one row an item: prompt hash, outputs, verdicts, measures
     results.json    the means with their intervals, and config.json's content
     contamination.json  where asked for: which items stand in a corpus
-    times.jsonl     how long each group took: the one file with clock times
+    times.jsonl     how long each group took, by the clock (its verdicts waited for) and of this process's processor
+                    time (the sandbox's not counted): the one file with times
 
 samples.jsonl and results.json appear when every group is done. The same recipe, model and versions give the same bytes
 on one machine, killed or not (behind an endpoint as far as the server repeats itself).
@@ -22,7 +23,7 @@ import time
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -125,6 +126,7 @@ def environment(results: dict[str, Any]) -> dict[str, str]:
         **{f"{name} (not the checkpoint's)": str(value) for name, value in positions.items()},
         "licence of the weights": checkpoint["licence"] or "not stated",
         "sha256": ", ".join(f"{name} {hash}" for name, hash in hashes.items() if name.endswith(_WEIGHTS)),
+        "number format": "the server's" if recipe.get("endpoint") else recipe.get("precision", "fp32"),
         "seed": str(recipe["seed"]),
         **results["versions"],
     }
@@ -182,8 +184,23 @@ def _run(recipe: EvaluateRecipe, subject: Subject, left: list[Group], files: dic
     ):
         finisher = _Finisher(files, bar)
         for group in left:
-            finisher.take(group, group.run(subject, judge))
-        finisher.take(None, [])
+            finisher.take(_write(group, subject, judge))
+        finisher.take(None)
+
+
+class _Written(NamedTuple):
+    """A group that has been written, and what that took; its verdicts may be under way."""
+
+    group: Group
+    rows: Rows
+    wall_s: float
+    processor_s: float
+
+
+def _write(group: Group, subject: Subject, judge: Judge) -> _Written:
+    wall_s, processor_s = time.monotonic(), time.process_time()
+    rows = group.run(subject, judge)
+    return _Written(group, rows, time.monotonic() - wall_s, time.process_time() - processor_s)
 
 
 class _Finisher:
@@ -192,29 +209,28 @@ class _Finisher:
     def __init__(self, files: dict[str, Path], bar: Bar) -> None:
         self._files = files
         self._bar = bar
-        self._before: tuple[Group, Rows] | None = None
-        self._began_s = time.monotonic()
+        self._before: _Written | None = None
         self._so_far: dict[str, list[float]] = {}
 
-    def take(self, group: Group | None, rows: Rows) -> None:
+    def take(self, written: _Written | None) -> None:
         """File the group before, and this one if it waits for nothing; else keep it."""
         if self._before is not None:
-            self._file(*self._before)
+            self._file(self._before)
         self._before = None
-        if group is not None and isinstance(rows, list):
-            self._file(group, rows)
-        elif group is not None:
-            self._before = (group, rows)
+        if written is not None and isinstance(written.rows, list):
+            self._file(written)
+        else:
+            self._before = written
 
-    def _file(self, group: Group, rows: Rows) -> None:
+    def _file(self, written: _Written) -> None:
+        group, rows, wall_s, processor_s = written
+        began_s = time.monotonic()
         samples = rows if isinstance(rows, list) else rows()
         path = self._files[group.name]
         write_atomic(path, to_jsonl(samples))
-        now_s = time.monotonic()
-        took = {"group": group.name, "items": group.items, "wall_s": round(now_s - self._began_s, 3)}
+        took = {"wall_s": round(wall_s + time.monotonic() - began_s, 3), "processor_s": round(processor_s, 3)}
         with (path.parent.parent / TIMES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(took) + "\n")
-        self._began_s = now_s
+            file.write(json.dumps({"group": group.name, "items": group.items, **took}) + "\n")
         self._bar.advance(group.items, note=self._note(samples))
 
     def _note(self, samples: Sequence[Sample]) -> str:

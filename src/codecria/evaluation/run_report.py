@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _EXAMPLES = {"passed": 1, "other": 2}
+_SHOWN_LINES = 12
 
 
 def report_of(folders: Sequence[Path]) -> Report:
@@ -39,7 +40,7 @@ def report_of(folders: Sequence[Path]) -> Report:
     many = len(runs) > 1
     return Report(
         title=f"Evaluation: {', '.join(labels)}",
-        lead=f"{len(tables)} tables of {sum(len(run.samples) for run in runs):,} rows.",
+        lead=f"{len(tables)} table{'' if len(tables) == 1 else 's'} of {sum(len(run.samples) for run in runs):,} rows.",
         runs=labels,
         overview=[_overview(row, told, times) for row in _rows_of(told)],
         tables=tables,
@@ -154,5 +155,12 @@ def _programs(run: Run, seed: int, labelled: bool) -> list[ProgramExample]:
             if left[sort] and "prompt" in row.context:
                 left[sort] -= 1
                 title = f"{row.id}, {row.method}{f', {run.label}' if labelled else ''}"
-                shown.append(ProgramExample(title, row.context["prompt"], output, verdict["status"], verdict["detail"]))
+                prompt = _last_lines(row.context["prompt"])
+                shown.append(ProgramExample(title, prompt, output, verdict["status"], verdict["detail"]))
     return shown
+
+
+def _last_lines(prompt: str) -> str:
+    """A prompt's end, so that solved tasks before the task do not hide what was written."""
+    lines = prompt.splitlines(keepends=True)
+    return prompt if len(lines) <= _SHOWN_LINES else "".join(["…\n", *lines[-_SHOWN_LINES:]])

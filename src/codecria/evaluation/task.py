@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from codecria.corpus.folder_documents import folder_documents
@@ -102,9 +103,18 @@ class Task(Generic[R]):
     needs_scores: bool = False
 
 
-def in_groups(items: Sequence[object], size: int) -> list[slice]:
-    """Slices of `size` items, the last one shorter."""
-    return [slice(start, min(start + size, len(items))) for start in range(0, len(items), size)]
+def in_groups(name: str, items: Sequence[object], size: int, run: Callable[..., Rows]) -> list[Group]:
+    """Groups of `size` items, the last one shorter; `run(subject, judge, items=…)` runs one.
+
+    Args:
+        name: what their names begin with; `/` and blanks become hyphens.
+        items: what is asked, in order.
+        size: items of a group, the unit of resuming.
+        run: gives a sample an item.
+    """
+    file = name.replace("/", "-").replace(" ", "-")
+    parts = [items[start : start + size] for start in range(0, len(items), size)]
+    return [Group(f"{file}-{number:05d}", len(part), partial(run, items=part)) for number, part in enumerate(parts)]
 
 
 def not_run(task: Task[Any], row: str, reason: str) -> Group:

@@ -47,14 +47,8 @@ def text_groups(
         measures: names that `measure` gives, for the rows of items that this model cannot be asked.
         group_items: items of a group, the unit of resuming.
     """
-    return [
-        Group(
-            f"{task}-{method}-{number:05d}".replace("/", "-"),
-            len(items[part]),
-            partial(run_texts, task=task, method=method, items=items[part], measures=measures),
-        )
-        for number, part in enumerate(in_groups(items, group_items))
-    ]
+    run = partial(run_texts, task=task, method=method, measures=measures)
+    return in_groups(f"{task}-{method}", items, group_items, run)
 
 
 def run_texts(

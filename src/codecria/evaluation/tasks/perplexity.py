@@ -166,7 +166,7 @@ def _groups(recipe: PerplexityRecipe, given: Given) -> list[Group]:
         texts = choose_texts(held_out, kind, given.tokenizer, given.seed, recipe.max_tokens)
         for number, part in enumerate(group_texts(texts, recipe.group_tokens)):
             run = partial(_run, texts=part, kind=kind, recipe=recipe)
-            groups.append(Group(f"perplexity-{kind}-{number:05d}", len(part), run))
+            groups.append(Group(f"perplexity-{kind}-windows-{number:05d}", len(part), run))
     if not groups:
         raise MissingDataError("the corpus holds out no document", mend="build it with a held-out share")
     return groups

@@ -102,33 +102,29 @@ def repair_item(problem: Problem, mutant: str, chat: bool) -> Item:
 
 
 def _run(
-    subject: Subject, judge: Judge, problems: Sequence[Problem], recipe: RepairRecipe, temperature: float, seed: int
+    subject: Subject, judge: Judge, items: Sequence[Problem], recipe: RepairRecipe, temperature: float, seed: int
 ) -> Rows:
-    found = {problem.task_id: broken(problem, judge, seed) for problem in problems}
-    items = [repair_item(each, wrong, recipe.chat) for each in problems if (wrong := found[each.task_id]) is not None]
+    found = {problem.task_id: broken(problem, judge, seed) for problem in items}
+    asked = [repair_item(each, wrong, recipe.chat) for each in items if (wrong := found[each.task_id]) is not None]
     method = method_of(temperature)
-    written = run_programs(subject, judge, TASK.name, method, items, recipe, temperature, seed)
+    written = run_programs(subject, judge, TASK.name, method, asked, recipe, temperature, seed)
     reason = judge.reason or f"none of its first {_MOST_MUTANTS} mutants fails its tests"
 
     def rows() -> list[Sample]:
         done = {row.id: row for row in (written if isinstance(written, list) else written())}
         none = Sample(TASK.name, method, "", not_run=dict.fromkeys(recipe.measures, reason))
-        return [done.get(each.task_id, replace(none, id=each.task_id)) for each in problems]
+        return [done.get(each.task_id, replace(none, id=each.task_id)) for each in items]
 
     return rows
 
 
 def _groups(recipe: RepairRecipe, given: Given) -> list[Group]:
     problems = load_problems(given.data.find(HUMAN_EVAL).path)[: recipe.items]
-    return [
-        Group(
-            f"{TASK.name}-{method_of(temperature)}-{number:05d}",
-            len(problems[part]),
-            partial(_run, problems=problems[part], recipe=recipe, temperature=temperature, seed=given.seed),
-        )
-        for temperature in recipe.temperatures
-        for number, part in enumerate(in_groups(problems, recipe.group_items))
-    ]
+    groups: list[Group] = []
+    for temperature in recipe.temperatures:
+        run = partial(_run, recipe=recipe, temperature=temperature, seed=given.seed)
+        groups += in_groups(f"{TASK.name}-{method_of(temperature)}", problems, recipe.group_items, run)
+    return groups
 
 
 TASK = Task(

@@ -67,8 +67,8 @@ def without_docstring(problem: Problem) -> Undocumented:
     return Undocumented(source.text[:start], source.text[stop:])
 
 
-def _run(subject: Subject, judge: Judge, problems: Sequence[Problem], recipe: RoundTripRecipe, seed: int) -> Rows:
-    parts = [without_docstring(problem) for problem in problems]
+def _run(subject: Subject, judge: Judge, items: Sequence[Problem], recipe: RoundTripRecipe, seed: int) -> Rows:
+    parts = [without_docstring(problem) for problem in items]
     asked = [
         Asked(
             pair=(f'{part.head}    """', f'"""\n{part.body}'),
@@ -78,12 +78,12 @@ def _run(subject: Subject, judge: Judge, problems: Sequence[Problem], recipe: Ro
     ]
     if reason := next(filter(None, map(subject.reason_against, asked)), ""):
         names = dict.fromkeys(recipe.measures, reason)
-        return [Sample(TASK.name, _METHOD, problem.task_id, not_run=names) for problem in problems]
-    items = [
+        return [Sample(TASK.name, _METHOD, problem.task_id, not_run=names) for problem in items]
+    functions = [
         _item(problem, part.head, completion.text)
-        for problem, part, (completion,) in zip(problems, parts, subject.write(asked), strict=True)
+        for problem, part, (completion,) in zip(items, parts, subject.write(asked), strict=True)
     ]
-    return run_programs(subject, judge, TASK.name, _METHOD, items, recipe, recipe.temperatures[0], seed)
+    return run_programs(subject, judge, TASK.name, _METHOD, functions, recipe, recipe.temperatures[0], seed)
 
 
 def _item(problem: Problem, head: str, written: str) -> Item:
@@ -97,14 +97,9 @@ def _item(problem: Problem, head: str, written: str) -> Item:
 
 def _groups(recipe: RoundTripRecipe, given: Given) -> list[Group]:
     problems = load_problems(given.data.find(HUMAN_EVAL).path)[: recipe.items]
-    return [
-        Group(
-            f"{TASK.name}-{number:05d}",
-            len(problems[part]),
-            partial(_run, problems=problems[part], recipe=recipe, seed=given.seed),
-        )
-        for number, part in enumerate(in_groups(problems, recipe.group_items))
-    ]
+    return in_groups(
+        f"{TASK.name}-{_METHOD}", problems, recipe.group_items, partial(_run, recipe=recipe, seed=given.seed)
+    )
 
 
 TASK = Task(

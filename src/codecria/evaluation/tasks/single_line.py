@@ -72,26 +72,21 @@ class SingleLineRecipe(TaskRecipe):
 
 def line_groups(task: str, lines: list[Line], recipe: SingleLineRecipe) -> list[Group]:
     """The same lines for every method."""
-    parts = list(enumerate(in_groups(lines, recipe.group_items)))
-    return [
-        Group(
-            f"{task}-{method}-{number:05d}".replace("/", "-"),
-            len(lines[part]),
-            partial(run_lines, task=task, method=method, lines=lines[part], recipe=recipe),
-        )
-        for method in recipe.methods
-        for number, part in parts
-    ]
+    groups: list[Group] = []
+    for method in recipe.methods:
+        run = partial(run_lines, task=task, method=method, recipe=recipe)
+        groups += in_groups(f"{task}-{method}", lines, recipe.group_items, run)
+    return groups
 
 
 def run_lines(
-    subject: Subject, judge: Judge, task: str, method: Method, lines: Sequence[Line], recipe: SingleLineRecipe
+    subject: Subject, judge: Judge, task: str, method: Method, items: Sequence[Line], recipe: SingleLineRecipe
 ) -> Rows:
     """Generate, score and judge some lines: one sample each, in order."""
-    asked = [ask_line(line, method, recipe.max_tokens) for line in lines]
+    asked = [ask_line(line, method, recipe.max_tokens) for line in items]
     reasons = [subject.reason_against(each) for each in asked]
     truths: dict[int, Continuation] = {}
-    for place, line in enumerate(lines):
+    for place, line in enumerate(items):
         if isinstance(subject, LocalSubject) and not reasons[place]:
             truths[place] = subject.asking.truth(line, method)
             tokens = max((subject.prompt_tokens(asked[place]) or 0) + recipe.max_tokens, len(truths[place].read))
@@ -101,7 +96,7 @@ def run_lines(
     futures: dict[int, Future[Verdict]] = {}
 
     def run(at: int, _number: int, completion: Completion) -> None:
-        future = _submit(judge, lines[fitting[at]], completion.text)
+        future = _submit(judge, items[fitting[at]], completion.text)
         if future is not None:
             futures[fitting[at]] = future
 
@@ -113,7 +108,7 @@ def run_lines(
 
     def rows() -> list[Sample]:
         found: list[Sample] = []
-        for place, line in enumerate(lines):
+        for place, line in enumerate(items):
             if place in middles:
                 verdict = futures[place].result() if place in futures else None
                 row = _measured(line, middles[place], scores.get(place), verdict, judge.reason)

@@ -117,12 +117,12 @@ def prompt_of(question: Question, primer: str) -> str:
     return f"{start}Q: {question.text}\nA:"
 
 
-def _score(subject: Subject, _judge: Judge, questions: Sequence[Question], primer: str) -> list[Sample]:
+def _score(subject: Subject, _judge: Judge, items: Sequence[Question], primer: str) -> list[Sample]:
     assert isinstance(subject, LocalSubject)
     tokenizer = subject.tokenizer
     continuations: list[Continuation] = []
     prompts: list[list[int]] = []
-    for question in questions:
+    for question in items:
         prompt = prompt_of(question, primer)
         prompts.append([*(tokenizer.bos_ids or tokenizer.eos_ids[:1]), *tokenizer.encode(prompt)])
         for answer in (question.best, *question.right, *question.wrong):
@@ -131,7 +131,7 @@ def _score(subject: Subject, _judge: Judge, questions: Sequence[Question], prime
             continuations.append(Continuation(ids[:shared], ids[shared:]))
     totals = iter([float(bits.sum()) for bits in score(subject.model, continuations)])
     rows: list[Sample] = []
-    for question, ids in zip(questions, prompts, strict=True):
+    for question, ids in zip(items, prompts, strict=True):
         best, right, wrong = (
             next(totals),
             [next(totals) for _ in question.right],
@@ -142,8 +142,8 @@ def _score(subject: Subject, _judge: Judge, questions: Sequence[Question], prime
     return rows
 
 
-def _write(subject: Subject, _judge: Judge, questions: Sequence[Question], primer: str) -> list[Sample]:
-    asked = [Asked(prompt=prompt_of(each, primer), options={"max_tokens": 50, "stop": "\n"}) for each in questions]
+def _write(subject: Subject, _judge: Judge, items: Sequence[Question], primer: str) -> list[Sample]:
+    asked = [Asked(prompt=prompt_of(each, primer), options={"max_tokens": 50, "stop": "\n"}) for each in items]
     written = subject.write(asked)
     return [
         Sample(
@@ -156,7 +156,7 @@ def _write(subject: Subject, _judge: Judge, questions: Sequence[Question], prime
             not_run={"truthful": _NO_JUDGE},
             context={"prompt": question.text, "truth": question.best},
         )
-        for question, each, (completion,) in zip(questions, asked, written, strict=True)
+        for question, each, (completion,) in zip(items, asked, written, strict=True)
     ]
 
 
@@ -165,15 +165,11 @@ def _groups(recipe: TruthfulQARecipe, given: Given) -> list[Group]:
     if recipe.items is not None:
         chosen = sorted(permutation(len(questions), "TruthfulQA", given.seed)[: recipe.items])
         questions = [questions[place] for place in chosen]
-    return [
-        Group(
-            f"{TASK.name}-{run.__name__.strip('_')}-{number:05d}",
-            len(questions[part]),
-            partial(run, questions=questions[part], primer=recipe.primer),
-        )
-        for run in (_score, *([_write] if recipe.generate else []))
-        for number, part in enumerate(in_groups(questions, recipe.group_items))
-    ]
+    groups: list[Group] = []
+    for name, run in (("choices", _score), *([("written", _write)] if recipe.generate else [])):
+        part = partial(run, primer=recipe.primer)
+        groups += in_groups(f"{TASK.name}-{name}", questions, recipe.group_items, part)
+    return groups
 
 
 TASK = Task(

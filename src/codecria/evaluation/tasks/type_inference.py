@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from codecria.evaluation.judge import Judge
     from codecria.evaluation.subject import Subject
 
+_METHOD = "infill"
 MEASURES = ("exact_match", "answered")
 PAPER = Protocol(
     "paper",
@@ -123,7 +124,7 @@ def _run(
 ) -> list[Sample]:
     if subject.sentinels is None:
         reason = "the model has no infill markers"
-        return [Sample(TASK.name, "infill", name, not_run=dict.fromkeys(MEASURES, reason)) for name, *_ in items]
+        return [Sample(TASK.name, _METHOD, name, not_run=dict.fromkeys(MEASURES, reason)) for name, *_ in items]
     generator = subject.fresh()
     rows: list[Sample] = []
     for name, source, place, told in items:
@@ -132,7 +133,7 @@ def _run(
         measures = {"exact_match": float(right), "answered": float(found is not None)}
         line = source.text[: place.start].rpartition("\n")[2]
         context = {"prefix": line, "truth": told, "suffix": source.text[place.stop :].partition("\n")[0]}
-        rows.append(Sample(TASK.name, "infill", name, outputs=[found or ""], measures=measures, context=context))
+        rows.append(Sample(TASK.name, _METHOD, name, outputs=[found or ""], measures=measures, context=context))
     return rows
 
 
@@ -140,14 +141,7 @@ def _groups(recipe: TypeInferenceRecipe, given: Given) -> list[Group]:
     held = annotated_places(given.held_out(), given.seed, recipe.items, recipe.per_file)
     if not held:
         raise MissingDataError("the corpus holds out no annotated Python", where=given.corpus)
-    return [
-        Group(
-            f"{TASK.name}-{number:05d}",
-            len(held[part]),
-            partial(_run, items=held[part], recipe=recipe, seed=given.seed),
-        )
-        for number, part in enumerate(in_groups(held, recipe.group_items))
-    ]
+    return in_groups(f"{TASK.name}-{_METHOD}", held, recipe.group_items, partial(_run, recipe=recipe, seed=given.seed))
 
 
 TASK = Task(
