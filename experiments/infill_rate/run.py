@@ -12,7 +12,9 @@ import numpy as np
 from codecria.batches.pieces import cut_documents
 from codecria.common.random import digest
 from codecria.evaluation.scoring import Continuation, score
-from codecria.training.metrics import read_metrics
+from codecria.infill.layout import infill_example
+from codecria.infill.split import Draws, split_characters
+from codecria.tokenizer.sentinels import find_sentinels
 from experiments.shared.drawing import new_plot, save_plot
 from experiments.shared.setting import HERE, opened
 from experiments.shared.statistics import over_items, over_seeds, shown
@@ -20,12 +22,13 @@ from experiments.shared.statistics import over_items, over_seeds, shown
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from codecria.infill.layout import Order
     from codecria.model.transformer import Transformer
     from experiments.shared.setting import Setting
 
 RATES = (0.0, 0.5, 0.9, 1.0)
-PIECES = 400
-_ORDERS = ("psm", "spm")
+PIECES, MIDDLES = 300, 100
+_ORDERS: tuple[Order, ...] = ("psm", "spm")
 
 
 def run(setting: Setting) -> None:
@@ -36,17 +39,16 @@ def run(setting: Setting) -> None:
     before = _losses(opened(base)[0], pieces)
     nats: dict[float, np.ndarray] = {}
     middles: dict[str, dict[str, list[float]]] = {order: {} for order in _ORDERS}
+    splits = _splits(setting, base, pieces)
     for rate in RATES:
         rows: list[np.ndarray] = []
         for seed in setting.seeds:
             name = f"infill-{rate:g}-seed{seed}"
             changes = (f"seed={seed}", f"batches.infill.rate={rate}")
-            rows.append(_losses(opened(setting.stage(HERE / "infill.yaml", base, name, *changes))[0], pieces))
-            last = [line for line in read_metrics(setting.runs / name / "metrics.jsonl") if "validation_loss" in line][
-                -1
-            ]
+            model = opened(setting.stage(HERE / "infill.yaml", base, name, *changes))[0]
+            rows.append(_losses(model, pieces))
             for order in _ORDERS if rate else ():
-                middles[order].setdefault(f"{rate:g}", []).append(last[f"validation_infill_{order}"])
+                middles[order].setdefault(f"{rate:g}", []).append(_middle_loss(model, splits[order]))
         nats[rate] = np.vstack(rows)
     results: dict[str, Any] = {
         "question": __doc__,
@@ -77,6 +79,25 @@ def _pieces(setting: Setting, base: Path) -> list[list[int]]:
         texts = [document.text[each.start : each.stop] for each in cut[:2]]
         found += [ids for ids in map(tokenizer.encode, texts) if len(ids) > 16]
     return found[: 8 if setting.small else PIECES]
+
+
+def _splits(setting: Setting, base: Path, pieces: list[list[int]]) -> dict[Order, list[Continuation]]:
+    """The first pieces, cut in three at characters as in training: by order what is read, and middle and end."""
+    tokenizer = opened(base)[1]
+    sentinels = find_sentinels(tokenizer)
+    assert sentinels is not None
+    texts = [tokenizer.decode(ids) for ids in pieces[: 4 if setting.small else MIDDLES]]
+    splits = [split_characters(text, Draws("infill rate", number)) for number, text in enumerate(texts)]
+    found: dict[Order, list[Continuation]] = {}
+    for order in _ORDERS:
+        examples = [infill_example(tokenizer, sentinels, split, order) for split in splits]
+        found[order] = [Continuation(ids[:start], ids[start:]) for ids, start, _ in examples]
+    return found
+
+
+def _middle_loss(model: Transformer, truths: list[Continuation]) -> float:
+    """Nats a token of middles with their end."""
+    return -float(np.concatenate(score(model, truths)).mean() * np.log(2))
 
 
 def _losses(model: Transformer, pieces: list[list[int]]) -> np.ndarray:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 THETA, FACTOR = 1e6, 4
 ARMS = ("as trained", "θ raised", "interpolated")
-DOCUMENTS, KEYS = 24, 12
+DOCUMENTS, KEYS = 12, 6
 Tables = dict[str, dict[str, list[list[float]]]]
 """By arm and measure the values [seeds, items]."""
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TRAININGS = ("joined", "apart")
 WAYS: tuple[Way, ...] = ("psm", "spm", "spm healed")
 STRATA = ("mid-token", "between tokens")
-ITEMS = 800
+ITEMS = 300
 MEASURES = ("bits_per_character", "exact_match")
 Table = dict[str, np.ndarray]
 """A measure's values [seeds, items] by `training/way`."""
