@@ -14,7 +14,7 @@ import numpy as np
 from experiments.shared.drawing import new_plot, save_plot
 from experiments.shared.setting import HERE, opened
 from experiments.shared.statistics import over_items, over_seeds, shown
-from experiments.spm_encoding.spans import LONGEST, bits_per_character, exact_matches, random_spans
+from experiments.spm_encoding.spans import LONGEST, bits_per_character, random_spans, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 TRAININGS = ("joined", "apart")
 WAYS: tuple[Way, ...] = ("psm", "spm", "spm healed")
 STRATA = ("mid-token", "between tokens")
-ITEMS = 300
-MEASURES = ("bits_per_character", "exact_match")
+ITEMS = 400
+MEASURES = ("bits_per_character", "begins_right", "exact_match")
 Table = dict[str, np.ndarray]
 """A measure's values [seeds, items] by `training/way`."""
 
@@ -70,12 +70,12 @@ def trained(setting: Setting, base: Path, training: str, seed: int) -> Path:
 
 def _measured(checkpoint: Path, spans: list[Span]) -> dict[tuple[str, Way], np.ndarray]:
     model, tokenizer = opened(checkpoint)
-    functions = {"bits_per_character": bits_per_character, "exact_match": exact_matches}
-    return {
-        (measure, way): function(model, tokenizer, spans, way)
-        for measure, function in functions.items()
-        for way in WAYS
-    }
+    found: dict[tuple[str, Way], np.ndarray] = {}
+    for way in WAYS:
+        found["bits_per_character", way] = bits_per_character(model, tokenizer, spans, way)
+        for measure, values in written(model, tokenizer, spans, way).items():
+            found[measure, way] = values
+    return found
 
 
 def _chosen(spans: list[Span], stratum: str) -> np.ndarray:
@@ -118,8 +118,12 @@ def _differences(table: Table, spans: list[Span], measure: str) -> dict[str, Any
 
 
 def _draw(results: dict[str, Any], path: Path) -> None:
-    figure, axes = new_plot(9.0, 3.6, columns=2)
-    titles = {"bits_per_character": "bits a character of the true span", "exact_match": "exact match, greedy"}
+    figure, axes = new_plot(13.0, 3.6, columns=3)
+    titles = {
+        "bits_per_character": "bits a character of the true span",
+        "begins_right": "greedy middle begins with the true span",
+        "exact_match": "exact match, greedy",
+    }
     for axis, measure in zip(axes, MEASURES, strict=True):
         labels: list[str] = []
         for place, (stratum, way) in enumerate((stratum, way) for stratum in STRATA for way in WAYS):
@@ -129,11 +133,18 @@ def _draw(results: dict[str, Any], path: Path) -> None:
                 x = place + (place > 2) * 0.7 + (number - 0.5) * 0.36
                 colour = ("#3b6fb6", "#d1823b")[number]
                 label = {"joined": "trained on enc(prefix+middle)", "apart": "trained on enc(prefix)·enc(middle)"}
-                axis.bar(x, cell["mean"], 0.34, color=colour, label=label[training] if not place else None)
+                axis.bar(
+                    x,
+                    cell["mean"],
+                    0.34,
+                    color=colour,
+                    label=None if place or measure != MEASURES[0] else label[training],
+                )
                 axis.scatter([x] * len(cell["by_seed"]), cell["by_seed"], s=9, color="black", zorder=3)
         axis.set_xticks([place + (place > 2) * 0.7 for place in range(6)], labels)
         for x, stratum in ((1.0, STRATA[0]), (4.7, STRATA[1])):
             axis.text(x, 1.01, f"cursor {stratum}", transform=axis.get_xaxis_transform(), ha="center", fontsize=9)
         axis.set_ylabel(titles[measure])
-    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+        axis.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     save_plot(figure, path)

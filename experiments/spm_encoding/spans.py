@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Way = Literal["psm", "spm", "spm healed"]
 """How a middle is asked for: behind enc(prefix), or healed, with the prefix's last token taken back."""
-LONGEST = 24
+LONGEST = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Span:
 def random_spans(
     documents: Iterable[Document], tokenizer: Tokenizer, seed: int, items: int, longest: int
 ) -> list[Span]:
-    """One span of each of `items` pieces, drawn by key: a uniform cursor, 1 to 24 characters, not blank.
+    """One span of each of `items` pieces, drawn by key: a uniform cursor, 1 to 8 characters, not blank.
 
     Pieces are cut as in training, at most `longest` tokens; the same whatever the order of the documents.
     """
@@ -90,14 +90,21 @@ def _truth(tokenizer: Tokenizer, sentinels: Sentinels, span: Span, way: Way) -> 
     return Continuation(context, tokenizer.encode_infilling(span.middle), None, list(sentinels.end))
 
 
-def exact_matches(model: Transformer, tokenizer: Tokenizer, spans: list[Span], way: Way) -> NDArray[np.float64]:
-    """1 where the greedy middle, ended by the model itself, is the true one to the character: [N]."""
-    order = "psm" if way == "psm" else "spm"
-    written = CodeModel(model, tokenizer).infill_many(
+def written(model: Transformer, tokenizer: Tokenizer, spans: list[Span], way: Way) -> dict[str, NDArray[np.float64]]:
+    """What a greedy middle is, 0 or 1 a span: [N] each.
+
+    `exact_match`: it is the true one to the character, ended by the model itself. `begins_right`: it begins with the
+    true one, however it goes on.
+    """
+    texts = CodeModel(model, tokenizer).infill_many(
         [(span.prefix, span.suffix) for span in spans],
-        order=order,
+        order="psm" if way == "psm" else "spm",
         heal=way == "spm healed",
         trim=False,
-        max_tokens=LONGEST,
+        max_tokens=LONGEST + 2,
     )
-    return np.array([float(texts[0].text == span.middle) for texts, span in zip(written, spans, strict=True)])
+    pairs = [(found[0].text, span.middle) for found, span in zip(texts, spans, strict=True)]
+    return {
+        "exact_match": np.array([float(text == middle) for text, middle in pairs]),
+        "begins_right": np.array([float(text.startswith(middle)) for text, middle in pairs]),
+    }
