@@ -118,13 +118,12 @@ def _differences(table: Table, spans: list[Span], measure: str) -> dict[str, Any
 
 
 def _draw(results: dict[str, Any], path: Path) -> None:
-    figure, axes = new_plot(13.0, 3.6, columns=3)
+    figure, axes = new_plot(9.4, 3.8, columns=2)
     titles = {
         "bits_per_character": "bits a character of the true span",
         "begins_right": "greedy middle begins with the true span",
-        "exact_match": "exact match, greedy",
     }
-    for axis, measure in zip(axes, MEASURES, strict=True):
+    for axis, measure in zip(axes, titles, strict=True):
         labels: list[str] = []
         for place, (stratum, way) in enumerate((stratum, way) for stratum in STRATA for way in WAYS):
             labels.append(f"{way.replace(' ', chr(10))}")
