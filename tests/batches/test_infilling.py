@@ -63,6 +63,20 @@ def test_every_middle_has_its_end_and_full_weight(markers):
         assert sorted(text) == sorted(TEXT)
 
 
+def test_spm_may_encode_the_middle_alone(markers):
+    tokenizer, sentinels = markers
+    differ = 0
+    for key in range(50):
+        joined, apart = (
+            render(markers, key, infill={"rate": 1.0, "psm_share": 0.0, "spm_joined": each}) for each in (True, False)
+        )
+        middle = tokenizer.decode_infilling(apart.ids[apart.middle_start : -1])
+        assert apart.ids[apart.middle_start :] == [*tokenizer.encode_infilling(middle), sentinels.end[0]]
+        assert tokenizer.decode(apart.ids) == tokenizer.decode(joined.ids)
+        differ += apart.ids != joined.ids
+    assert differ > 25
+
+
 def test_a_token_across_the_border_may_carry_less(markers):
     loss = LossRecipe(context_share=0.0, end_weight=4.0, straddling_weight=0.0)
     across = 0

@@ -60,7 +60,7 @@ def render_piece(
         if order not in sentinels.orders:
             order = sentinels.orders[0]
         split = split_document(text, infill.units, draws, language)
-        example = infill_example(encoder, sentinels, split, order)
+        example = infill_example(encoder, sentinels, split, order, joined=infill.spm_joined)
         if len(example.ids) <= slot:
             weights = _context_weights(len(example.ids), recipe.loss.context_share, key)
             for marker in (sentinels.prefix, sentinels.suffix, sentinels.middle):

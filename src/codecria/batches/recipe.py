@@ -55,6 +55,7 @@ class InfillRecipe(Recipe):
             uniform over the characters (paper); `line`: middles as an editor asks for them; `syntax`: one node of the
             syntax tree, or `line` where there is none (needs the extra `syntax`).
         psm_share: share of PSM among the infilled, the rest SPM (paper: half).
+        spm_joined: SPM encodes prefix and middle as one string (paper); false: each alone, as Bavarian et al. do.
         min_characters: pieces shorter than this stay left to right. The paper states no such length: 0.
     """
 
@@ -62,6 +63,7 @@ class InfillRecipe(Recipe):
     level: Literal["document", "context"] = "document"
     units: dict[Unit, Annotated[float, Field(gt=0)]] = Field(default_factory=lambda: {"character": 1.0}, min_length=1)
     psm_share: Share = 0.5
+    spm_joined: bool = True
     min_characters: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("units", mode="before")

@@ -128,17 +128,22 @@ def infill_prompt(encoder: Encoder, sentinels: Sentinels, prefix: str, suffix: s
     return [*encoder.bos_ids, *ids]
 
 
-def infill_example(encoder: Encoder, sentinels: Sentinels, split: Split, order: Order) -> Example:
-    """A whole training sequence: the prompt, the middle and the end marker."""
+def infill_example(
+    encoder: Encoder, sentinels: Sentinels, split: Split, order: Order, *, joined: bool = True
+) -> Example:
+    """A whole training sequence: the prompt, the middle and the end marker.
+
+    Without `joined` SPM too encodes the middle alone (Bavarian et al. 2022): a token may be split at the border.
+    """
     prefix, middle, suffix = split
-    if order == "psm" and sentinels.middle is not None:
+    if not joined or (order == "psm" and sentinels.middle is not None):
         prompt = infill_prompt(encoder, sentinels, prefix, suffix, order)
         return Example([*prompt, *encoder.encode_infilling(middle), sentinels.end[0]], len(prompt))
     head = infill_prompt(encoder, sentinels, "", suffix, order)
     text = prefix + middle
-    joined = encoder.encode(text)
-    shared, straddles = _shared_length(encoder, text, len(prefix), joined)
-    return Example([*head, *joined, sentinels.end[0]], len(head) + shared, straddles)
+    whole = encoder.encode(text)
+    shared, straddles = _shared_length(encoder, text, len(prefix), whole)
+    return Example([*head, *whole, sentinels.end[0]], len(head) + shared, straddles)
 
 
 def _shared_length(encoder: Encoder, text: str, stop: int, joined: Sequence[int]) -> tuple[int, bool]:

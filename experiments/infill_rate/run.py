@@ -1,0 +1,134 @@
+"""Is infilling free for the loss left to right up to a rate of 0.9, and not at 1.0?
+
+The same stage behind the base at four rates, seeds paired; then held-out pieces, read left to right and infilled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codecria.batches.pieces import cut_documents
+from codecria.common.random import digest
+from codecria.evaluation.scoring import Continuation, score
+from codecria.infill.layout import infill_example
+from codecria.infill.split import Draws, split_characters
+from codecria.tokenizer.sentinels import find_sentinels
+from experiments.shared.drawing import new_plot, save_plot
+from experiments.shared.setting import HERE, opened
+from experiments.shared.statistics import over_items, over_seeds, shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from codecria.infill.layout import Order
+    from codecria.model.transformer import Transformer
+    from experiments.shared.setting import Setting
+
+RATES = (0.0, 0.5, 0.9, 1.0)
+PIECES, MIDDLES = 300, 100
+_ORDERS: tuple[Order, ...] = ("psm", "spm")
+
+
+def run(setting: Setting) -> None:
+    """Train, measure, write `results.json` and `plot.png`."""
+    base = setting.marked_base()
+    pieces = _pieces(setting, base)
+    weights = np.array([float(len(ids)) for ids in pieces])
+    before = _losses(opened(base)[0], pieces)
+    nats: dict[float, np.ndarray] = {}
+    middles: dict[str, dict[str, list[float]]] = {order: {} for order in _ORDERS}
+    splits = _splits(setting, base, pieces)
+    for rate in RATES:
+        rows: list[np.ndarray] = []
+        for seed in setting.seeds:
+            name = f"infill-{rate:g}-seed{seed}"
+            changes = (f"seed={seed}", f"batches.infill.rate={rate}")
+            model = opened(setting.stage(HERE / "infill.yaml", base, name, *changes))[0]
+            rows.append(_losses(model, pieces))
+            for order in _ORDERS if rate else ():
+                middles[order].setdefault(f"{rate:g}", []).append(_middle_loss(model, splits[order]))
+        nats[rate] = np.vstack(rows)
+    results: dict[str, Any] = {
+        "question": __doc__,
+        "pieces": {"number": len(pieces), "tokens": int(weights.sum())},
+        "left_to_right_before": float(np.average(before, weights=weights)),
+        "left_to_right": {
+            f"{rate:g}": np.average(each, axis=1, weights=weights).tolist() for rate, each in nats.items()
+        },
+        "infilled_middles": middles,
+        "against_rate_0": {f"{rate:g}": _against(nats[rate], nats[0.0], weights, rate) for rate in RATES[1:]},
+        "1_against_0.9": _against(nats[1.0], nats[0.9], weights, 1.0),
+    }
+    setting.write(results)
+    _draw(results, setting.out / "plot.png")
+
+
+def _pieces(setting: Setting, base: Path) -> list[list[int]]:
+    """Ids of held-out pieces, cut as in training, two of each file, in the order of a digest."""
+    tokenizer = opened(base)[1]
+    sizes = np.array([len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)])
+    longest = 60 if setting.small else 144
+    found: list[list[int]] = []
+    for document in sorted(setting.held_out(), key=lambda each: digest("infill rate", each.content_hash)):
+        cut = cut_documents([document.text], longest, lambda texts: [*map(tokenizer.encode, texts)], sizes, even=True)[
+            0
+        ]
+        cut.sort(key=lambda each: digest("infill rate", document.content_hash, each.start))
+        texts = [document.text[each.start : each.stop] for each in cut[:2]]
+        found += [ids for ids in map(tokenizer.encode, texts) if len(ids) > 16]
+    return found[: 8 if setting.small else PIECES]
+
+
+def _splits(setting: Setting, base: Path, pieces: list[list[int]]) -> dict[Order, list[Continuation]]:
+    """The first pieces, cut in three at characters as in training: by order what is read, and middle and end."""
+    tokenizer = opened(base)[1]
+    sentinels = find_sentinels(tokenizer)
+    assert sentinels is not None
+    texts = [tokenizer.decode(ids) for ids in pieces[: 4 if setting.small else MIDDLES]]
+    splits = [split_characters(text, Draws("infill rate", number)) for number, text in enumerate(texts)]
+    found: dict[Order, list[Continuation]] = {}
+    for order in _ORDERS:
+        examples = [infill_example(tokenizer, sentinels, split, order) for split in splits]
+        found[order] = [Continuation(ids[:start], ids[start:]) for ids, start, _ in examples]
+    return found
+
+
+def _middle_loss(model: Transformer, truths: list[Continuation]) -> float:
+    """Nats a token of middles with their end."""
+    return -float(np.concatenate(score(model, truths)).mean() * np.log(2))
+
+
+def _losses(model: Transformer, pieces: list[list[int]]) -> np.ndarray:
+    """Mean nats a token of each piece left to right, its first token given: [N]."""
+    scores = score(model, [Continuation(ids[:1], ids[1:]) for ids in pieces])
+    return np.array([-bits.mean() * np.log(2) for bits in scores])
+
+
+def _against(after: np.ndarray, before: np.ndarray, weights: np.ndarray, rate: float) -> dict[str, Any]:
+    by_seed = np.average(after - before, axis=1, weights=weights).tolist()
+    found = {"seeds": over_seeds(by_seed), "pieces": over_items(after, before, weights, "infill rate", f"{rate:g}")}
+    print(f"rate {rate:g}: seeds {shown(found['seeds'], 4)}  pieces {shown(found['pieces'], 4)}")
+    return found
+
+
+def _draw(results: dict[str, Any], path: Path) -> None:
+    figure, (left, right) = new_plot(8.4, 3.4, columns=2)
+    for seed in range(len(results["left_to_right"]["0"])):
+        values = [results["left_to_right"][f"{rate:g}"][seed] for rate in RATES]
+        left.plot(RATES, values, marker="o", markersize=4, linewidth=1, label=f"seed {seed}")
+    left.axhline(results["left_to_right_before"], color="grey", linestyle=":", label="before the stage")
+    left.set_ylabel("held-out loss left to right, nats a token")
+    for order, colour in zip(_ORDERS, ("#3b6fb6", "#d1823b"), strict=True):
+        by_rate = results["infilled_middles"][order]
+        for rate, values in by_rate.items():
+            right.scatter([float(rate)] * len(values), values, s=12, color=colour)
+        means = [np.mean(values) for values in by_rate.values()]
+        right.plot([float(rate) for rate in by_rate], means, color=colour, linewidth=1, label=order.upper())
+    right.set_ylabel("held-out loss of middles, nats a token")
+    for axes in (left, right):
+        axes.set_xlabel("infilling rate")
+        axes.set_xticks(RATES)
+        axes.legend(frameon=False, fontsize=8)
+    save_plot(figure, path)
