@@ -8,7 +8,13 @@ from codecria.evaluation.data import Data
 from codecria.evaluation.judge import Judge
 from codecria.evaluation.subject import LocalSubject, prompt_hash
 from codecria.evaluation.task import Given
-from codecria.evaluation.tasks.human_eval_infilling import TASK, InfillingRecipe, load_spans, span_item
+from codecria.evaluation.tasks.human_eval_infilling import (
+    TASK,
+    InfillingRecipe,
+    load_spans,
+    span_item,
+    with_line_end_behind,
+)
 from codecria.evaluation.tasks.lines import human_eval_lines
 from codecria.evaluation.tasks.problems import load_problems
 from codecria.infill.layout import infill_prompt
@@ -56,6 +62,15 @@ def test_derived_single_lines_are_the_published_ones(data: Data) -> None:
         span = published[line.id]
         assert (line.prefix, f"{line.middle}\n") == (span.prefix, span.truth)
         assert line.suffix in ("", f"\n{span.suffix}".rstrip("\n"), f"\n{span.suffix}")
+
+
+@pytest.mark.parametrize("benchmark", ["single_line", "multi_line", "random_span_light"])
+def test_as_served_a_line_end_stands_behind_the_cursor(data: Data, benchmark: Benchmark) -> None:
+    for span in load_spans(data, benchmark):
+        moved = with_line_end_behind(span)
+        assert moved.truth + moved.suffix == span.truth + span.suffix and not moved.truth.endswith("\n\n")
+        assert span.truth == moved.truth or (span.truth == f"{moved.truth}\n" and moved.suffix[0] == "\n")
+    assert InfillingRecipe(protocol="served").line_end == "suffix" and InfillingRecipe().line_end == "middle"
 
 
 def test_both_orders_are_asked_with_the_library_s_ids_and_a_missing_file_has_a_row(

@@ -7,7 +7,7 @@ the one road of `infill/`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from codecria.common.random import permutation
@@ -56,12 +56,12 @@ PAPER = Protocol(
 SERVED = Protocol(
     "served",
     "what an editor is given here",
-    "the same; in SPM the prefix's last token may become a longer one",
+    "the line end behind whole lines begins the suffix, as at a cursor; in SPM the prefix's last token may grow",
     PAPER.stop,
     "an end of the output that repeats how the suffix begins is cut",
     PAPER.scoring,
     PAPER.sampling,
-    {"trim": True, "heal": True},
+    {"trim": True, "heal": True, "line_end": "suffix"},
 )
 
 
@@ -72,6 +72,7 @@ class InfillingRecipe(SampledRecipe):
         benchmarks: which of the files; one that is missing has a row that says so.
         orders: of the prompt; those that the model was not taught give rows with the reason.
         trim: whether an end that repeats the suffix is cut.
+        line_end: whose the line end is that a span of whole lines ends with.
         max_tokens: most tokens of a middle.
         items: of each benchmark, drawn by key; None takes all: 1,033, 5,815, 1,640 and 164.
     """
@@ -81,6 +82,7 @@ class InfillingRecipe(SampledRecipe):
     benchmarks: tuple[Benchmark, ...] = ("single_line", "multi_line", "random_span_light")
     orders: tuple[Order, ...] = ("psm", "spm")
     trim: bool = False
+    line_end: Literal["middle", "suffix"] = "middle"
     max_tokens: int = 256
 
 
@@ -105,6 +107,12 @@ def load_spans(data: Data, benchmark: Benchmark) -> list[Span]:
     """
     path = data.find(FILES[benchmark]).path
     return [Span(*(row[field] for field in _FIELDS)) for _, row in complete_rows(path, _FIELDS, "span")]
+
+
+def with_line_end_behind(span: Span) -> Span:
+    """The same program, the line end that the middle ends with in the suffix: where an editor's cursor has it."""
+    whole = span.truth.removesuffix("\n")
+    return span if whole == span.truth else replace(span, truth=whole, suffix=f"\n{span.suffix}")
 
 
 def span_item(span: Span, order: Order, trim: bool) -> Item:
@@ -133,6 +141,8 @@ def _groups(recipe: InfillingRecipe, given: Given) -> list[Group]:
         if recipe.items is not None:
             drawn = permutation(len(spans), "infilling", benchmark, given.seed)[: recipe.items]
             spans = [spans[place] for place in sorted(drawn)]
+        if recipe.line_end == "suffix":
+            spans = [with_line_end_behind(span) for span in spans]
         for order in recipe.orders:
             items = [span_item(span, order, recipe.trim) for span in spans]
             groups += program_groups(f"{TASK.name}/{benchmark}", items, recipe, given.seed, order)
