@@ -171,7 +171,9 @@ def _draw(results: dict[str, Any], lengths: list[int], path: Path) -> None:
             right.plot([x for x, _ in cells], [y for _, y in cells], alpha=alpha, **style)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
-    left.set_yscale("log")
+    ticks = [int(key.partition("@")[2]) for key in results["figures"][ARMS[0]] if "perplexity@" in key]
+    left.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    right.set_xticks(lengths, [f"{length:,}" for length in lengths])
     left.set_xlabel("position (a bin's last)")
     left.set_ylabel("held-out perplexity")
     left.legend(frameon=False, fontsize=8)
