@@ -15,6 +15,8 @@ from codecria.sandbox.verdict import Program, Verdict
 from tests.sandbox.flavours import EVERY, open_flavour, spell
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from codecria.sandbox.isolation import Flavour
     from codecria.sandbox.runner import Sandbox
 
@@ -54,11 +56,12 @@ UNGUARDED = [
 
 
 @pytest.mark.parametrize("name", UNGUARDED)
-def test_the_attack_works_without_a_sandbox(name: str) -> None:
+def test_the_attack_works_without_a_sandbox(name: str, tmp_path: Path) -> None:
     with lay_bait() as bait:
         attack = next(attack for attack in attacks(bait) if attack.name == name)
         program = f"{attack.program.code}\n{attack.program.tests}\n"
-        done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-I", "-S", "-c", program]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         changes = ("write", "empty", "remove", "run", "connect by TCP", "connect to an abstract")
         assert bait.seen() == name.startswith(changes)

@@ -184,7 +184,7 @@ def _escapes(bait: Bait) -> list[Attack]:
     """Ways to act on the machine."""
     secret, folder = str(bait.folder / "secret"), str(bait.folder)
     home = str(Path.home())
-    daemon = f"os.setsid(), time.sleep(0.2), open({folder + '/daemon'!r}, 'w'), os._exit(0)"
+    daemon = f"if os.fork() == 0: os.setsid(), time.sleep(0.2), open({folder + '/daemon'!r}, 'w'), os._exit(0)"
     reading = "def f(path):\n    with open(path) as file:\n        return file.read()"
     calls = {
         "write a file outside": f"open({folder + '/written'!r}, 'w').write('x')",
@@ -224,12 +224,11 @@ def _escapes(bait: Bait) -> list[Attack]:
         "read the input of the server": "1 / len(__import__('os').read(0, 1))",
         "wait for input": "input()",
         "connect by IPv6": f"__import__('socket').create_connection(('::1', {bait.port6}), 1)",
-        "connect to an abstract Unix socket": f"__import__('socket').socket(1, 1).connect('\\0{bait.secret}')",
+        "connect to an abstract Unix socket": f"__import__('socket').socket(1, 1).connect('\\x00{bait.secret}')",
         "look up a name": "__import__('socket').getaddrinfo('localhost', 80)",
         "ask a name server": "__import__('socket').socket(2, 2).sendto(bytes(12), ('127.0.0.53', 53))",
         "open a raw socket": "__import__('socket').socket(2, 3, 1)",
         "open a netlink socket": "__import__('socket').socket(16, 3, 0)",
-        "leave a daemon behind": f"import os, time\n    if os.fork() == 0: {daemon}",
         "signal the server by a descriptor": _libc(
             "syscall(424, ctypes.CDLL(None).syscall(434, os.getppid(), 0), 9, 0, 0)"
         ),
@@ -246,6 +245,8 @@ def _escapes(bait: Bait) -> list[Attack]:
             ),
         ),
         Attack("read the memory of the server by a call", Program(text.READ_MEMORY, "assert f()")),
+        # Not for the self-test: where several processes are allowed it may begin, and ends with the program.
+        Attack("leave a daemon behind", Program(f"import os, time\ndef f():\n    {daemon}", "f()"), quick=False),
         *(
             Attack(name, Program(f"def f():\n    {call}\n    return 1", "assert f() == 1"))
             for name, call in calls.items()
