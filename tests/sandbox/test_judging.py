@@ -254,6 +254,15 @@ def test_a_program_s_own_function_of_the_name_check_is_no_check(
     assert verdict.calls == 1
 
 
+@pytest.mark.parametrize(
+    "check", ["functools.partial(verify)", "type('C', (), {'__call__': lambda _, f: verify(f)})()"]
+)
+def test_a_check_of_the_tests_need_not_be_a_plain_function(any_sandbox: Sandbox, check: str) -> None:
+    tests = f"import functools\ndef verify(f): assert f(1) == 2\ncheck = {check}"
+    assert not judge(any_sandbox, "def f(x): return x", tests, entry_point="f").passed
+    assert judge(any_sandbox, "def f(x): return x + 1", tests, entry_point="f").passed
+
+
 def test_calls_are_counted(any_sandbox: Sandbox) -> None:
     code = "def f(x): return x"
     assert judge(any_sandbox, code, "assert f(1) == 1\nassert [f(x) for x in range(3)] == [0, 1, 2]").calls == 4

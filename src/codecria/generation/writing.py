@@ -74,13 +74,14 @@ class Writer:
         assert seat is not None
         chunk = whole[seat.length : seat.length + self._prefill_tokens]
         ends = seat.length + len(chunk) == len(whole)
-        guess = self._guess(sequence) if ends else []
+        stem = sequence.stem
+        shared = stem is not None and stem.pending > 1
+        guess = self._guess(sequence) if ends and not shared else []
         logits_LV = self._score([seat], [[*chunk, *guess]], scored=ends + len(guess))
         self.read += len(chunk)
         if not ends:
             return
-        stem = sequence.stem
-        if stem is not None and stem.pending > 1:
+        if stem is not None and shared:
             self._cache.fork(seat, stem.pending)
             stem.seat, stem.logits_1V = seat, logits_LV
             sequence.seat = None
@@ -98,8 +99,7 @@ class Writer:
 
     def _guess(self, sequence: Sequence) -> list[int]:
         """The token that healing took back, which most texts begin with: read with the prompt, it costs no pass."""
-        shared = sequence.stem is not None and sequence.stem.pending > 1
-        if sequence.guess is None or sequence.ids or shared or not self.draft_tokens or sequence.limit < 2:
+        if sequence.guess is None or sequence.ids or not self.draft_tokens or sequence.limit < 2:
             return []
         return [sequence.guess]
 

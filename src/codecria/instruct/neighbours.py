@@ -7,6 +7,8 @@ import textwrap
 from functools import cache
 from typing import TYPE_CHECKING
 
+from codecria.generation.applications.source import first_line
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -62,7 +64,7 @@ def _functions_of(packages: tuple[Path, ...], module: str) -> dict[str, list[tup
 
 def _told(node: ast.FunctionDef, lines: list[str]) -> str:
     """A function without indentation, its docstring one line."""
-    first = min([node.lineno, *(each.lineno for each in node.decorator_list)]) - 1
+    first = first_line(node) - 1
     docstring = ast.get_docstring(node)
     kept = lines[first : node.end_lineno]
     if docstring is not None:

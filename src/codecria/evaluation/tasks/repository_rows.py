@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from codecria.common.random import digest
 from codecria.evaluation.tasks.lines import fits
+from codecria.generation.applications.source import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -47,9 +48,7 @@ class _Parsed(NamedTuple):
 
     def text_of(self, node: ast.stmt) -> str:
         """A statement's lines, decorators included."""
-        decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-        start = min([node.lineno, *(each.lineno for each in decorators)])
-        return "\n".join(self.lines[start - 1 : node.end_lineno])
+        return "\n".join(self.lines[first_line(node) - 1 : node.end_lineno])
 
 
 def held_out_rows(documents: Iterable[Document], seed: int, items: int) -> list[CrossFileRow]:

@@ -88,7 +88,8 @@ def _judge(tests: str, entry_point: str | None, peer: Peer, output: str | None) 
         if entry_point is not None and output is None:
             function = names[entry_point]
             check = names.get("check")
-            if isinstance(check, types.FunctionType):  # the tests' own; the program may have one of that name
+            # The tests' own, whatever it is; the program may have something of that name.
+            if check is not None and not isinstance(check, Remote | types.ModuleType):
                 check(function)
     except Gone:
         return None
