@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from experiments.shared.setting import Setting
 
 HERE = Path(__file__).parent
-ARMS = {"mined": "self-instruct-mined", "solved": "self-instruct-135m", "described": "described"}
+ARMS = {"mined": "self-instruct-mined", "solved": "self-instruct-135m"}
 """Arms, and the runs of `codecria self-instruct` that their conversations come from."""
 MEASURES = {"one_block": "one block of code that parses, %", "pass@1": "pass@1, %"}
 _CONTROL = "code alone"
@@ -66,7 +66,7 @@ def _small_parent(setting: Setting) -> str:
 
 
 def _measured(setting: Setting, checkpoint: str, arm: str) -> Run:
-    how: dict[str, Any] = {"protocol": "instruct", "max_tokens": 320, "items": 164}
+    how: dict[str, Any] = {"protocol": "instruct", "max_tokens": 256, "items": 100}
     values = {"checkpoint": checkpoint, "precision": "int8", "tasks": {"human_eval": how, "mbpp": how}}
     if setting.small:
         tasks = {"human_eval": {**how, "max_tokens": 8, "items": 2}}
