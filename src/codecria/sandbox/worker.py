@@ -139,12 +139,10 @@ class Worker:
         code = program.code.encode("utf-8", "surrogatepass")
         stdin = (program.stdin or "").encode("utf-8", "surrogatepass")
         head = {"code_bytes": len(code), "stdin_bytes": len(stdin), "script": program.stdin is not None}
-        self._send(wire.frame(json.dumps(head).encode()) + code + stdin, until_s)
+        tests = {"tests": program.tests, "entry_point": program.entry_point, "nonce": nonce}
+        told = (wire.frame(json.dumps(head).encode()), code, stdin, wire.frame(json.dumps(tests).encode()))
+        self._send(b"".join(told), until_s)
         answer = self._receive(until_s)
-        if answer.get("tests") is True:
-            tests = {"tests": program.tests, "entry_point": program.entry_point, "nonce": nonce}
-            self._send(wire.frame(json.dumps(tests).encode()), until_s)
-            answer = self._receive(until_s)
         judged: dict[str, Any] = {}
         if "nonce" in answer:
             judged, answer = answer, self._receive(until_s)

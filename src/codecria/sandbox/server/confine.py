@@ -38,6 +38,8 @@ class Walls:
     rules: int | None
     bounds: list[tuple[int, int, int]]
     filter: seccomp.Filter
+    inherited: seccomp.Filter | None
+    """What the server goes under itself, for its forks to have; see `seccomp.split`."""
 
 
 def build_walls(settings: Settings) -> Walls:
@@ -49,13 +51,16 @@ def build_walls(settings: Settings) -> Walls:
     column = syscalls.column()
     if column is None:
         raise RefusedError(f"no table of system calls for the processor {os.uname().machine}")
-    programs = seccomp.Filter(seccomp.build(column, settings.processes, toolchains=settings.toolchains))
-    if not landlock.abi():
-        if settings.landlock:
-            raise RefusedError("Landlock is not in this kernel, or is switched off")
-        return Walls(settings, None, bounds(settings), programs)
-    rules = landlock.ruleset(settings.readable, [settings.work, "/dev/null"], executable=settings.processes > 1)
-    return Walls(settings, rules, bounds(settings), programs)
+    if settings.toolchains or settings.processes > 1:
+        shared, own = None, seccomp.Filter(seccomp.build(column, settings.processes, toolchains=settings.toolchains))
+    else:
+        shared, own = map(seccomp.Filter, seccomp.split(column))
+    if not landlock.abi() and settings.landlock:
+        raise RefusedError("Landlock is not in this kernel, or is switched off")
+    rules = None
+    if landlock.abi():
+        rules = landlock.ruleset(settings.readable, [settings.work, "/dev/null"], executable=settings.processes > 1)
+    return Walls(settings, rules, bounds(settings), own, shared)
 
 
 def enter_server(settings: Settings) -> None:
@@ -72,11 +77,16 @@ def enter_server(settings: Settings) -> None:
             raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
+def enter_group() -> None:
+    """Give the calling process, a fresh fork of the server, a group of its own and the server's death."""
+    os.setsid()
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def enter_program(walls: Walls) -> None:
-    """Put the calling process, a fresh fork of the server, behind the walls; nothing undoes this."""
+    """Put the calling process, a fork of the server, behind the walls; nothing undoes this."""
     for kind, soft, hard in walls.bounds:
         resource.setrlimit(kind, (soft, hard))
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if walls.rules is not None:
         landlock.restrict(walls.rules)
         os.close(walls.rules)

@@ -6,6 +6,7 @@ import builtins
 import importlib
 import json
 import os
+import struct
 import sys
 import types
 from typing import Any
@@ -16,6 +17,9 @@ from .remote import Remote
 
 READY, TOLD, ENDED = b"R", b"T", b"G"
 """What the judge tells the server: the tests are read, the verdict is sent, the program ended under the tests."""
+
+ORDER = struct.Struct("=B")
+"""What the server orders: whether what the program prints will come."""
 
 _DETAIL_CHARACTERS = 600
 _VERDICT_BYTES = 4000
@@ -45,24 +49,36 @@ class _Names(dict[str, Any]):
         return value
 
 
-def run(walls: confine.Walls, world: int, report: int, reader: int, writer: int, output: str | None) -> None:
-    """Run the tests given on descriptor 0; to be called in a fork of the server, does not return.
+def run(walls: confine.Walls, turn: int, world: int, report: int, reader: int, writer: int) -> None:
+    """Wait for tests, then run them; to be called in a fork of the server, does not return.
 
     Args:
         walls: what to go behind before the tests start.
+        turn: the pipe on which come an `ORDER`, the candidate's word that it has read its own, and, of a script, what
+            it printed; the tests then come on descriptor 0.
         world: where the verdict goes, past the server: it may quote the tests.
         report: where to tell the server how far it is.
         reader: the pipe on which the program answers.
         writer: the pipe on which it is asked.
-        output: what the program printed, for one that ran as a script (the pipes are then not used).
     """
     status = 1
     try:
+        order = wire.read_exactly(turn, ORDER.size)
+        if len(order) < ORDER.size or not wire.read_exactly(turn, 1):
+            return
+        (script,) = ORDER.unpack(order)
         body = wire.read_frame(0)
         if body is None:
             return
         wire.write_all(report, READY)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        output = None
+        if script:
+            printed = wire.read_frame(turn)
+            if printed is None:
+                return
+            output = printed.decode("utf-8", "replace")
+        os.close(turn)
         request = json.loads(body)
         confine.enter_program(walls)
         peer = Peer(reader, writer, home="tests")

@@ -6,8 +6,7 @@ It talks to the world outside through frames on descriptors 0 and 1:
     out  {"landlock": abi} | {"refused": why}     once
     in   {"files", "steps"}                       a program of another language, answered at once: see `steps`
     or   {"code_bytes", "stdin_bytes", "script"}  then the code and the input, which the candidate reads itself
-    out  {"tests": true}                          the code is defined (a script: has ended)
-    in   {"tests", "entry_point", "nonce"}        which the judge reads itself
+         {"tests", "entry_point", "nonce"}        which the judge reads itself
     out  {"status", "detail", "calls", "nonce"}   written by the judge itself, where it came to a verdict
     out  {"status", "detail", "wall_s", "output", "last"}
 
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from . import confine, landlock, wire
+from .halves import prepare
 from .peer import Peer
 from .settings import Settings
 from .steps import Steps
@@ -69,15 +69,19 @@ def main() -> None:
     # A program's `import server` must not find ours.
     for name in [name for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]]:
         del sys.modules[name]
+    if walls.inherited is not None:
+        walls.inherited.install()
     gc.collect()
     gc.freeze()
     wire.reply({"landlock": landlock.abi()})
     for left in reversed(range(settings.recycle_after)):
+        # Where other processes are started none wait: they would be counted with them.
+        pair = None if settings.toolchains else prepare(walls)
         body = wire.read_frame(0)
         if body is None:
             return
         request = json.loads(body)
-        trial = Steps(walls, request) if "steps" in request else Trial(walls, request)
+        trial = Steps(walls, request) if "steps" in request else Trial(walls, request, pair or prepare(walls))
         verdict = trial.run()
         last = trial.astray or not _emptied(Path(settings.work)) or not left
         wire.reply({**verdict, "last": last})

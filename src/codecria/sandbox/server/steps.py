@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import confine, landlock
-from .trial import OverLimitError, Trial
+from .halves import fork
+from .watch import OverLimitError, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ _KERNEL_CPU = 2
 _PATIENCE_S = 5.0
 
 
-class Steps(Trial):
+class Steps(Watch):
     """Builds and runs a program. Memory and processor time are those of all its processes, looked at every 20 ms.
 
     The kernel's own limit of processor time, for each process, is twice as high: it counts whole ticks, which on a busy
@@ -37,7 +38,8 @@ class Steps(Trial):
     """
 
     def __init__(self, walls: confine.Walls, request: dict[str, Any]) -> None:
-        super().__init__(walls, request)
+        super().__init__(walls)
+        self._request = request
         self.astray = False
 
     def run(self) -> dict[str, Any]:
@@ -59,12 +61,13 @@ class Steps(Trial):
         if command[0].startswith("./"):
             # A linker's own `chmod` is only pretended.
             Path(command[0]).chmod(0o700)
-        self._output_r, output_w = self._pipe()
+        output_r, output_w = os.pipe()
+        self._watch(output_r)
         try:
-            self._fork(_MAIN, output_w, (), lambda: self._execute(command))
-            self._close(output_w)
-            while not self._ended():
-                self._wait(None)
+            self._halves[_MAIN] = fork(self._walls, output_w, (), lambda: self._execute(command))
+            os.close(output_w)
+            while not self._has_ended():
+                self._wait()
             found = self._result()
         except OverLimitError as error:
             found = {"status": error.args[0], "detail": error.args[1]}
@@ -74,8 +77,7 @@ class Steps(Trial):
         wall_s = time.monotonic() - self._started_s
         with contextlib.suppress(OverLimitError):
             self._collect()
-        self._close(*self._pipes)
-        self._output_r = None
+        self._close_output()
         self._halves.clear()
         self._endings.clear()
         return {**found, "wall_s": wall_s, "output": self._output.decode("utf-8", "replace")}
@@ -100,7 +102,7 @@ class Steps(Trial):
             time.sleep(0.001)
         return not left
 
-    def _ended(self) -> bool:
+    def _has_ended(self) -> bool:
         """Whether the command has ended; what it started may still run."""
         pid, status, usage = os.wait4(self._halves[_MAIN], os.WNOHANG)
         if pid:

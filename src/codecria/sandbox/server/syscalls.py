@@ -66,7 +66,7 @@ REFUSED = _table("""
     sched_setscheduler=144/119 setrlimit=160/164 chown=92/ fchown=93/55 lchown=94/ fchownat=260/54 truncate=76/45
     creat=85/ mknod=133/ mknodat=259/33 setxattr=188/5 lsetxattr=189/6 fsetxattr=190/7 removexattr=197/14
     lremovexattr=198/15 fremovexattr=199/16 open_by_handle_at=304/265 shmget=29/194 msgget=68/186 semget=64/190
-    mq_open=240/180
+    mq_open=240/180 landlock_restrict_self=446/446
 """)
 """Refused with EPERM, so that Python raises PermissionError instead of a confusing ENOSYS."""
 
