@@ -37,14 +37,17 @@ def run(walls: confine.Walls, go: int, turn: int, report: int, reader: int, writ
     """
     status = 1
     try:
-        order = wire.read_exactly(go, ORDER.size)
+        order = os.read(go, ORDER.size)
         if len(order) < ORDER.size:
             return
         code_bytes, stdin_bytes, script = ORDER.unpack(order)
         code = wire.read_exactly(0, code_bytes)
-        _give_input(wire.read_exactly(0, stdin_bytes))
+        if stdin_bytes:
+            _give_input(wire.read_exactly(0, stdin_bytes))
+        else:
+            os.dup2(walls.nothing, 0)
         os.close(go)
-        wire.write_all(turn, b"T")
+        os.write(turn, b"T")
         os.close(turn)
         confine.enter_program(walls)
         status = _run(code.decode("utf-8", "surrogatepass"), bool(script), report, reader, writer)
@@ -118,12 +121,9 @@ def _finish() -> None:
 
 def _give_input(data: bytes) -> None:
     """Make descriptor 0 a file of the program's input, instead of the server's requests."""
-    if data:
-        file = os.memfd_create("stdin")
-        wire.write_all(file, data)
-        os.lseek(file, 0, os.SEEK_SET)
-    else:
-        file = os.open(os.devnull, os.O_RDONLY)
+    file = os.memfd_create("stdin")
+    wire.write_all(file, data)
+    os.lseek(file, 0, os.SEEK_SET)
     os.dup2(file, 0)
     os.close(file)
 

@@ -7,8 +7,7 @@ import math
 import os
 import resource
 import signal
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import landlock, seccomp, syscalls
 from .libc import libc
@@ -30,11 +29,12 @@ class RefusedError(Exception):
     """The kernel or the processor lacks what the settings ask for."""
 
 
-@dataclass(frozen=True)
-class Walls:
+class Walls(NamedTuple):
     """What every program is put behind, made once."""
 
     settings: Settings
+    nothing: int
+    """A descriptor of /dev/null."""
     rules: int | None
     bounds: list[tuple[int, int, int]]
     filter: seccomp.Filter
@@ -60,7 +60,7 @@ def build_walls(settings: Settings) -> Walls:
     rules = None
     if landlock.abi():
         rules = landlock.ruleset(settings.readable, [settings.work, "/dev/null"], executable=settings.processes > 1)
-    return Walls(settings, rules, bounds(settings), own, shared)
+    return Walls(settings, os.open(os.devnull, os.O_RDWR), rules, bounds(settings), own, shared)
 
 
 def enter_server(settings: Settings) -> None:
@@ -90,6 +90,7 @@ def enter_program(walls: Walls) -> None:
     if walls.rules is not None:
         landlock.restrict(walls.rules)
         os.close(walls.rules)
+    os.close(walls.nothing)
     walls.filter.install()
 
 

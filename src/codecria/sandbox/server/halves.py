@@ -7,9 +7,10 @@ before that goes behind its walls, the judge the tests.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import candidate, confine, judge
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 _DESCRIPTORS_MAX = os.sysconf("SC_OPEN_MAX")
 
 
-@dataclass(frozen=True)
-class Half:
+class Half(NamedTuple):
     """A process that waits: its number, the pipe that tells it to go, the pipe on which it tells how far it is."""
 
     pid: int
@@ -28,8 +28,7 @@ class Half:
     report: int
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Both halves of a program to come, and the pipe of what it prints."""
 
     candidate: Half
@@ -58,23 +57,27 @@ def prepare(walls: confine.Walls) -> Pair:
 
 
 def fork(walls: confine.Walls, output: int | None, kept: tuple[int, ...], run: Callable[[], None]) -> int:
-    """Fork the server; the fork keeps these descriptors, 0, the rules' and what it prints goes to `output`."""
+    """Fork the server; the fork keeps these descriptors, 0, those of the walls, and what it prints goes to `output`."""
+    gaps = _gaps(kept, walls.nothing, walls.rules)
     pid = os.fork()
     if pid:
         return pid
+    # Every page that is written from here on is copied first: what can be worked out before is.
     try:
         confine.enter_group()
-        nothing = os.open(os.devnull, os.O_RDWR)
-        os.dup2(nothing if output is None else output, 1)
-        os.dup2(nothing, 2)
-        _close_all_but({0, 1, 2, *kept, *(() if walls.rules is None else (walls.rules,))})
+        os.dup2(walls.nothing if output is None else output, 1)
+        os.dup2(walls.nothing, 2)
+        for low, high in gaps:
+            os.closerange(low, high)
         run()
     finally:
         os._exit(1)
 
 
-def _close_all_but(kept: set[int]) -> None:
-    held = sorted(kept)
-    for low, high in zip(held, [*held[1:], _DESCRIPTORS_MAX], strict=True):
-        if low + 1 < high:  # an empty range would close everything (Python 3.11)
-            os.closerange(low + 1, high)
+@functools.cache
+def _gaps(*kept: tuple[int, ...] | int | None) -> list[tuple[int, int]]:
+    """The descriptors besides these and the first three, as ranges. The same numbers come for every program."""
+    groups = (each if isinstance(each, tuple) else (each or 2,) for each in kept)
+    held = sorted({2, *itertools.chain(*groups)})
+    # An empty range would close everything (Python 3.11).
+    return [(low + 1, high) for low, high in itertools.pairwise([*held, _DESCRIPTORS_MAX]) if low + 1 < high]

@@ -22,8 +22,13 @@ ORDER = struct.Struct("=B")
 """What the server orders: whether what the program prints will come."""
 
 _DETAIL_CHARACTERS = 600
-_VERDICT_BYTES = 4000
-"""With its length below 4,096, which a pipe takes whole or not at all."""
+_VERDICT_BYTES = 3800
+"""Of its detail: with the rest and its length below 4,096, which a pipe takes whole or not at all."""
+
+NONCE_CHARACTERS = 32
+_TESTS = struct.Struct(f"={NONCE_CHARACTERS}s?I")
+
+_quoted = json.encoder.encode_basestring_ascii
 
 
 class _Names(dict[str, Any]):
@@ -63,15 +68,15 @@ def run(walls: confine.Walls, turn: int, world: int, report: int, reader: int, w
     """
     status = 1
     try:
-        order = wire.read_exactly(turn, ORDER.size)
-        if len(order) < ORDER.size or not wire.read_exactly(turn, 1):
+        order = os.read(turn, ORDER.size)
+        if not order or not os.read(turn, 1):
             return
         (script,) = ORDER.unpack(order)
         body = wire.read_frame(0)
         if body is None:
             return
-        wire.write_all(report, READY)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.write(report, READY)
+        os.dup2(walls.nothing, 0)
         output = None
         if script:
             printed = wire.read_frame(turn)
@@ -79,21 +84,36 @@ def run(walls: confine.Walls, turn: int, world: int, report: int, reader: int, w
                 return
             output = printed.decode("utf-8", "replace")
         os.close(turn)
-        request = json.loads(body)
         confine.enter_program(walls)
         peer = Peer(reader, writer, home="tests")
-        verdict = _judge(request["tests"], request["entry_point"], peer, output)
+        nonce, entry_point, tests = _taken_apart(body)
+        verdict = _judge(tests, entry_point, peer, output)
         if verdict is not None:
-            told: dict[str, Any] = {**verdict, "calls": peer.calls, "nonce": request["nonce"]}
-            if len(json.dumps(told)) > _VERDICT_BYTES:
-                told["detail"] = told["detail"].encode("ascii", "replace").decode()
-            wire.write_all(world, wire.frame(json.dumps(told).encode()))
+            detail = _quoted(verdict["detail"])
+            if len(detail) > _VERDICT_BYTES:
+                detail = _quoted(verdict["detail"].encode("ascii", "replace").decode())
+            told = f'{{"status": "{verdict["status"]}", "detail": {detail}, "calls": {peer.calls}, "nonce": "{nonce}"}}'
+            wire.write_all(world, wire.frame(told.encode()))
         wire.write_all(report, ENDED if verdict is None else TOLD)
         status = 0
     except MemoryError:
         status = candidate.MEMORY_EXIT
     finally:
         os._exit(status)
+
+
+def written(nonce: str, entry_point: str | None, tests: str) -> bytes:
+    """A program's tests as the judge reads them. The nonce is of `NONCE_CHARACTERS` hexadecimal digits."""
+    name = (entry_point or "").encode("utf-8", "surrogatepass")
+    head = _TESTS.pack(nonce.encode(), entry_point is not None, len(name))
+    return wire.frame(head + name + tests.encode("utf-8", "surrogatepass"))
+
+
+def _taken_apart(body: bytes) -> tuple[str, str | None, str]:
+    nonce, named, count = _TESTS.unpack_from(body)
+    place = _TESTS.size + count
+    name = body[_TESTS.size : place].decode("utf-8", "surrogatepass")
+    return nonce.decode(), name if named else None, body[place:].decode("utf-8", "surrogatepass")
 
 
 def _judge(tests: str, entry_point: str | None, peer: Peer, output: str | None) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ of "done" where every step ended with 0, "exited" where one ended with another.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -54,7 +53,7 @@ class Steps(Watch):
         return answer
 
     def _run_step(self, step: dict[str, Any]) -> dict[str, Any]:
-        self._limits = dataclasses.replace(self._walls.settings, wall_s=step["wall_s"], cpu_s=step["cpu_s"])
+        self._limits = self._walls.settings._replace(wall_s=step["wall_s"], cpu_s=step["cpu_s"])
         self._started_s = time.monotonic()
         self._output.clear()
         command: list[str] = step["command"]
@@ -85,12 +84,12 @@ class Steps(Watch):
     def _execute(self, command: list[str]) -> None:
         """Become the command; to be called in a fork of the server."""
         os.dup2(1, 2)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(self._walls.nothing, 0)
         if self._walls.rules is not None:
             # Mono asks there where its stack is; other processes' folders stay closed where there is no namespace.
             landlock.allow_reading(self._walls.rules, f"/proc/{os.getpid()}")
-        limits = dataclasses.replace(self._limits, cpu_s=_KERNEL_CPU * self._limits.cpu_s)
-        confine.enter_program(dataclasses.replace(self._walls, bounds=confine.bounds(limits)))
+        limits = self._limits._replace(cpu_s=_KERNEL_CPU * self._limits.cpu_s)
+        confine.enter_program(self._walls._replace(bounds=confine.bounds(limits)))
         with contextlib.suppress(OSError):
             os.execve(command[0], command, {**os.environ, **self._request["environment"]})
         os._exit(_CANNOT_START)

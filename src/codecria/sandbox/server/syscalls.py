@@ -7,7 +7,7 @@ with ENOSYS, so that a newer C library falls back to an older call.
 
 from __future__ import annotations
 
-import platform
+import os
 
 
 def _table(text: str) -> dict[str, str]:
@@ -77,7 +77,7 @@ AUDIT_ARCH = (0xC000003E, 0xC00000B7)
 
 def column() -> int | None:
     """Which column of the table this processor reads; None where there is none."""
-    return _COLUMN.get(platform.machine().lower())
+    return _COLUMN.get(os.uname().machine.lower())
 
 
 def numbers(column: int) -> dict[str, int]:

@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -161,8 +160,6 @@ def _usage(folder: str) -> tuple[int, int]:
 
 def _threads(pid: int) -> int:
     """Threads of a process; 0 where there is no /proc or no such process."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("Threads:"):
-                return int(line.split()[1])
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/status") as status:
+        return next((int(line.split()[1]) for line in status if line.startswith("Threads:")), 0)
     return 0
