@@ -18,6 +18,7 @@ counts. `last` says that this server ends and a new one must be started.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import gc
 import importlib
 import json
@@ -27,6 +28,7 @@ from typing import Any
 
 from . import confine, landlock, wire
 from .halves import prepare
+from .libc import libc
 from .peer import Peer
 from .settings import Settings
 from .trial import Trial
@@ -66,6 +68,9 @@ def main() -> None:
     if walls.inherited is not None:
         walls.inherited.install()
     gc.collect()
+    # What the imports left free lies scattered: every fork would write, hence copy, many pages of it.
+    with contextlib.suppress(AttributeError):  # a C library without it
+        libc.malloc_trim(0)
     gc.freeze()
     wire.reply({"landlock": landlock.abi()})
     for left in reversed(range(settings.recycle_after)):
