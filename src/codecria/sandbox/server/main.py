@@ -74,23 +74,28 @@ def main() -> None:
     gc.freeze()
     wire.reply({"landlock": landlock.abi()})
     for left in reversed(range(settings.recycle_after)):
-        # Where other processes are started none wait: they would be counted with them.
-        pair = None if settings.toolchains else prepare(walls)
-        body = wire.read_frame(0)
-        if body is None:
+        if _serve(walls, last=not left):
             return
-        request = json.loads(body)
-        if "steps" in request:
-            from .steps import Steps  # its servers alone need it, and every fork pays for every module
 
-            trial = Steps(walls, request)
-        else:
-            trial = Trial(walls, request, pair or prepare(walls))
-        verdict = trial.run()
-        last = trial.astray or not _emptied(settings.work) or not left
-        wire.reply({**verdict, "last": last})
-        if last:
-            return
+
+def _serve(walls: confine.Walls, *, last: bool) -> bool:
+    """Run one program; whether the server must end. Nothing of it is kept: the next one's halves are forks of this."""
+    # Where other processes are started none wait: they would be counted with them.
+    pair = None if walls.settings.toolchains else prepare(walls)
+    body = wire.read_frame(0)
+    if body is None:
+        return True
+    request = json.loads(body)
+    if "steps" in request:
+        from .steps import Steps  # its servers alone need it, and every fork pays for every module
+
+        trial = Steps(walls, request)
+    else:
+        trial = Trial(walls, request, pair or prepare(walls))
+    verdict = trial.run()
+    last = last or trial.astray or not _emptied(walls.settings.work)
+    wire.reply({**verdict, "last": last})
+    return last
 
 
 def _preload(names: list[str]) -> str:

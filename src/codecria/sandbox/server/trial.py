@@ -44,8 +44,9 @@ class Trial(Watch):
             order = candidate.ORDER.pack(request["code_bytes"], request["stdin_bytes"], request["script"])
             os.write(pair.candidate.go, order)
             verdict = (self._finish() if request["script"] else None) or self._judge()
-            while not self._told(pair.judge):
-                self._wait()
+            with contextlib.suppress(OverLimitError):
+                while not self._told(pair.judge) and pair.judge.report not in self._ended:
+                    self._wait()
         except OverLimitError as error:
             verdict = {"status": error.args[0], "detail": error.args[1]}
         except BrokenPipeError:
