@@ -24,7 +24,7 @@ import importlib
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import confine, landlock, wire
 from .halves import prepare
@@ -32,6 +32,9 @@ from .libc import libc
 from .peer import Peer
 from .settings import Settings
 from .trial import Trial
+
+if TYPE_CHECKING:
+    from .steps import Steps
 
 _USUAL_MODULES = "bisect collections.abc contextlib copy enum functools heapq itertools json math re string typing"
 """Imported before the first fork, so that programs need not wait for them. Only what is small or used by many: every
@@ -62,6 +65,11 @@ def main() -> None:
         wire.reply({"refused": refused})
         return
     _warm_up()
+    steps = None
+    if settings.toolchains:  # its servers alone need it, and every fork pays for every module
+        from . import steps as others
+
+        steps = others.Steps
     # A program's `import server` must not find ours.
     for name in [name for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]]:
         del sys.modules[name]
@@ -74,11 +82,11 @@ def main() -> None:
     gc.freeze()
     wire.reply({"landlock": landlock.abi()})
     for left in reversed(range(settings.recycle_after)):
-        if _serve(walls, last=not left):
+        if _serve(walls, steps, last=not left):
             return
 
 
-def _serve(walls: confine.Walls, *, last: bool) -> bool:
+def _serve(walls: confine.Walls, steps: type[Steps] | None, *, last: bool) -> bool:
     """Run one program; whether the server must end. Nothing of it is kept: the next one's halves are forks of this."""
     # Where other processes are started none wait: they would be counted with them.
     pair = None if walls.settings.toolchains else prepare(walls)
@@ -86,12 +94,8 @@ def _serve(walls: confine.Walls, *, last: bool) -> bool:
     if body is None:
         return True
     request = json.loads(body)
-    if "steps" in request:
-        from .steps import Steps  # its servers alone need it, and every fork pays for every module
-
-        trial = Steps(walls, request)
-    else:
-        trial = Trial(walls, request, pair or prepare(walls))
+    other = steps is not None and "steps" in request
+    trial = steps(walls, request) if other else Trial(walls, request, pair or prepare(walls))
     verdict = trial.run()
     last = last or trial.astray or not _emptied(walls.settings.work)
     wire.reply({**verdict, "last": last})
