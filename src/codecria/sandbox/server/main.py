@@ -94,8 +94,10 @@ def _serve(walls: confine.Walls, steps: type[Steps] | None, *, last: bool) -> bo
     if body is None:
         return True
     request = json.loads(body)
-    other = steps is not None and "steps" in request
-    trial = steps(walls, request) if other else Trial(walls, request, pair or prepare(walls))
+    if steps is not None and "steps" in request:
+        trial = steps(walls, request)
+    else:
+        trial = Trial(walls, request, pair or prepare(walls))
     verdict = trial.run()
     last = last or trial.astray or not _emptied(walls.settings.work)
     wire.reply({**verdict, "last": last})

@@ -65,15 +65,13 @@ class Trial(Watch):
             os.close(half.report)
         return {**verdict, "wall_s": wall_s, "output": self._output.decode("utf-8", "replace")}
 
-    def _told(self, half: Half) -> bytearray:
+    def _told(self, half: Half) -> bytes:
         """What a half has told so far."""
-        return self._reports[half.report]
+        return bytes(self._reports[half.report])
 
     def _finish(self) -> dict[str, Any] | None:
         """Wait until a script has ended and give the judge what it printed; a verdict where it failed."""
-        while not self._told(self._pair.candidate) and self._pair.candidate.report not in self._ended:
-            self._wait()
-        told = bytes(self._told(self._pair.candidate)[:1])
+        told = self._report(1)[:1]
         if told == candidate.FAILED:
             return self._failure()
         if told not in (candidate.ENDED, b""):
@@ -93,7 +91,7 @@ class Trial(Watch):
         while True:
             if self._told(self._pair.candidate) and not self._request["script"]:
                 return self._failure()
-            told = bytes(self._told(self._pair.judge)[1:2])
+            told = self._told(self._pair.judge)[1:2]
             if told == judge.TOLD:
                 return {"status": "told", "detail": ""}
             if told == judge.ENDED:
@@ -106,20 +104,23 @@ class Trial(Watch):
 
     def _failure(self) -> dict[str, Any]:
         """What the program says of its own failure; that it failed is all that is believed."""
-        report = self._told(self._pair.candidate)
-        while len(report) < 5 and self._pair.candidate.report not in self._ended:
-            self._wait()
+        report = self._report(5)
         count = int.from_bytes(report[1:5], "little")
         if report[:1] != candidate.FAILED or count > _REPORT_BYTES_MAX:
             return {"status": "failed", "detail": _MEDDLED}
-        while len(report) < 5 + count and self._pair.candidate.report not in self._ended:
-            self._wait()
+        report = self._report(5 + count)
         try:
             told = json.loads(report[5 : 5 + count])
             status = "memory" if told["status"] == "memory" else "failed"
             return {"status": status, "detail": str(told["detail"])[:_DETAIL_CHARACTERS]}
         except (ValueError, TypeError, KeyError, RecursionError):
             return {"status": "failed", "detail": _MEDDLED}
+
+    def _report(self, count: int) -> bytes:
+        """So many bytes of what the candidate tells; fewer where it ended."""
+        while len(self._told(self._pair.candidate)) < count and self._pair.candidate.report not in self._ended:
+            self._wait()
+        return self._told(self._pair.candidate)
 
     def _vanished(self, half: str) -> dict[str, Any]:
         """A verdict on a half that ended without giving one, by the way it ended."""
