@@ -45,6 +45,7 @@ def opened(limits: Limits) -> Iterator[Sandbox]:
         with open_sandbox(limits, languages=sorted(HERE)) as sandbox:
             yield sandbox
     except CodecriaError as error:
+        assert "was not" not in str(error), error
         pytest.skip(f"no sandbox for toolchains: {error}")
 
 

@@ -27,6 +27,9 @@ _FAILED: frozenset[Status] = frozenset({"failed"})
 _ENDED: frozenset[Status] = frozenset({"failed", "memory", "crashed"})
 
 
+_SEEN_BY_TOOLCHAINS = frozenset({"list the processes", "read its own mappings"})
+
+
 @dataclass(frozen=True)
 class Attack:
     """A program that passes only if it gets through.
@@ -120,8 +123,11 @@ def run_attacks(sandbox: Sandbox) -> list[AttackResult]:
     return [result for _, result in _run(sandbox.run, quick_only=False)]
 
 
-def self_test(judge: Callable[[Program], Verdict]) -> str | None:
-    """Whether right programs pass, wrong ones fail and the quick attacks are stopped; what went wrong, or None."""
+def self_test(judge: Callable[[Program], Verdict], *, toolchains: bool = False) -> str | None:
+    """Whether right programs pass, wrong ones fail and the quick attacks are stopped; what went wrong, or None.
+
+    `toolchains`: whether its server runs other languages too, which see `/proc` of their own namespace.
+    """
     right = judge(Program("def f(x):\n    return x + 1", _WRONG, "f"))
     if right.status != "passed":
         return f"a right program was not passed: {right.status}, {right.detail}"
@@ -129,7 +135,7 @@ def self_test(judge: Callable[[Program], Verdict]) -> str | None:
     if wrong.status != "failed":
         return f"a wrong program was not failed: {wrong.status}, {wrong.detail}"
     for attack, result in _run(judge, quick_only=True):
-        if not result.contained:
+        if not result.contained and not (toolchains and attack.name in _SEEN_BY_TOOLCHAINS):
             found = f"{result.verdict.status} {result.verdict.detail}".strip()
             return f"an attack was not stopped as it should be: {attack.name} ({found})"
     return None
