@@ -7,6 +7,7 @@ machine, with those that this design itself invites: the second process, the pip
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import tempfile
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from codecria.sandbox.runner import Sandbox
 
 _WRONG = "assert f(1) == 2"
+_LOCAL = ("list the processes", "read its own mappings")
+"""Not for the self-test: the tools of other languages need a /proc, that of the program's own namespace."""
 _FAILED: frozenset[Status] = frozenset({"failed"})
 _ENDED: frozenset[Status] = frozenset({"failed", "memory", "crashed"})
 
@@ -186,6 +189,8 @@ def _escapes(bait: Bait) -> list[Attack]:
     home = str(Path.home())
     daemon = f"if os.fork() == 0: os.setsid(), time.sleep(0.2), open({folder + '/daemon'!r}, 'w'), os._exit(0)"
     reading = "def f(path):\n    with open(path) as file:\n        return file.read()"
+    # Its start, in ticks since the machine's: another process by that number has another.
+    born = f" {Path('/proc/self/stat').read_text().rpartition(')')[2].split()[19]} "
     calls = {
         "write a file outside": f"open({folder + '/written'!r}, 'w').write('x')",
         "write over a file outside": f"open({secret!r}, 'w').write('x')",
@@ -219,6 +224,7 @@ def _escapes(bait: Bait) -> list[Attack]:
         "write through a symbolic link": f"__import__('os').symlink({secret!r}, 'to')\n    open('to', 'w').write('x')",
         "read through a symbolic link": f"__import__('os').symlink({folder!r}, 'in')\n    open('in/secret').read()",
         "list the processes": "__import__('os').listdir('/proc')",
+        "find the judge among the processes": f"1 / ({born!r} in open('/proc/{os.getpid()}/stat').read())",
         "read the environment of the first process": "open('/proc/1/environ', 'rb').read(1)",
         "read its own mappings": "open('/proc/self/maps').read()",
         "read the input of the server": "1 / len(__import__('os').read(0, 1))",
@@ -248,7 +254,7 @@ def _escapes(bait: Bait) -> list[Attack]:
         # Not for the self-test: where several processes are allowed it may begin, and ends with the program.
         Attack("leave a daemon behind", Program(f"import os, time\ndef f():\n    {daemon}", "f()"), quick=False),
         *(
-            Attack(name, Program(f"def f():\n    {call}\n    return 1", "assert f() == 1"))
+            Attack(name, Program(f"def f():\n    {call}\n    return 1", "assert f() == 1"), quick=name not in _LOCAL)
             for name, call in calls.items()
         ),
     ]
