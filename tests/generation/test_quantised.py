@@ -73,6 +73,8 @@ def test_shapes_the_kernels_do_not_take_have_a_wider_form(tmp_path):
         model = load_quantised(checkpoint, form, CPU)
         assert divergence(plain, model, ids) < 1e-3
         kinds[form] = [type(each) for each in model.model.layers[0].fused.products]
+        state_D = torch.randn(plain.config.hidden_size, dtype=torch.bfloat16)
+        torch.testing.assert_close(model.logits(state_D), model.logits(state_D[None])[0])  # as a healed line is scored
     assert kinds == {"int8": [Int8] * 4, "int4": [Int4, Int8, Int4, Int8]}
     assert Plain not in kinds["int8"]
 

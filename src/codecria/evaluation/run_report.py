@@ -11,6 +11,7 @@ from codecria.common.random import digest
 from codecria.evaluation.comparison import Run, compare
 from codecria.evaluation.examples import NOTE, choose_examples
 from codecria.evaluation.measures import find_measure
+from codecria.evaluation.recipe import POSITIONS
 from codecria.evaluation.report import Notes, Overview, ProgramExample, Report
 from codecria.evaluation.run import TIMES, environment, read_run
 from codecria.evaluation.tasks.registry import find_task
@@ -37,32 +38,67 @@ def report_of(folders: Sequence[Path]) -> Report:
     times = {label: _times(folder) for label, folder in zip(labels, folders, strict=True)}
     tables = compare(runs, seed)
     last = [row for row in runs[-1].samples if row.task.startswith("single_line_") and row.method != "left_to_right"]
-    many = len(runs) > 1
+    columns = _columns(told)
     return Report(
-        title=f"Evaluation: {', '.join(labels)}",
+        title=f"Evaluation: {', '.join(columns)}",
         lead=f"{len(tables)} table{'' if len(tables) == 1 else 's'} of {sum(len(run.samples) for run in runs):,} rows.",
-        runs=labels,
-        overview=[_overview(row, told, times) for row in _rows_of(told)],
+        runs=list(columns),
+        overview=[_overview(row, told, times, columns) for row in _rows_of(told)],
         tables=tables,
         notes={table.task: _notes(table.task, runs, told, seed) for table in tables},
         examples=choose_examples(last, last[0].method, seed) if last else [],
         examples_note=NOTE,
-        environment={
-            f"{name} ({label})" if many else name: value
-            for label, results in told.items()
-            for name, value in environment(results).items()
-        },
+        environment=_environment(told),
     )
 
 
 def _labels(folders: Sequence[Path], results: Sequence[dict[str, Any]]) -> list[str]:
     """The models' names; the folder's too where two runs are of one model; numbered where that is not enough."""
     labels = [Path(each["checkpoint"]["path"]).name or str(each["checkpoint"]["path"]) for each in results]
-    if len(set(labels)) < len(labels):
-        labels = [f"{label} · {folder.name}" for label, folder in zip(labels, folders, strict=True)]
-    if len(set(labels)) < len(labels):
-        labels = [f"{label} ({number})" for number, label in enumerate(labels, start=1)]
-    return labels
+    labels = _apart(labels, [f"{label} · {folder.name}" for label, folder in zip(labels, folders, strict=True)])
+    return _apart(labels, [f"{label} ({number})" for number, label in enumerate(labels, start=1)])
+
+
+def _apart(labels: list[str], longer: list[str]) -> list[str]:
+    """The longer one of each label that stands there more than once."""
+    return [more if labels.count(label) > 1 else label for label, more in zip(labels, longer, strict=True)]
+
+
+def _columns(told: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """The first table's columns, and the runs of each: one model's runs share a column as long as no row meets."""
+    columns: dict[str, list[str]] = {}
+    for label, results in told.items():
+        rows = _rows_of({label: results})
+        for name, labels in columns.items():
+            first = told[labels[0]]
+            alike = first["checkpoint"] == results["checkpoint"] and all(
+                first["recipe"].get(key) == results["recipe"].get(key) for key in POSITIONS
+            )
+            if alike and not set(rows) & set(_rows_of({each: told[each] for each in labels})):
+                columns[name].append(label)
+                break
+        else:
+            columns[label] = [label]
+    return {name if len(labels) == 1 else _shared(name, columns): labels for name, labels in columns.items()}
+
+
+def _shared(label: str, columns: dict[str, list[str]]) -> str:
+    """A column's name without the folder of its first run, where the model's name alone names it."""
+    model = label.partition(" · ")[0]
+    return model if sum(name.partition(" · ")[0] == model for name in columns) == 1 else label
+
+
+def _environment(told: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """What all runs share once, the rest by the runs that have it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for label, results in told.items():
+        for name, value in environment(results).items():
+            found.setdefault(name, {}).setdefault(value, []).append(label)
+    return {
+        name if len(labels) == len(told) else f"{name} ({', '.join(labels)})": value
+        for name, values in found.items()
+        for value, labels in values.items()
+    }
 
 
 def _times(folder: Path) -> Counter[str]:
@@ -77,28 +113,39 @@ def _times(folder: Path) -> Counter[str]:
 
 def _rows_of(told: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     """Each task and method that some run has, in order."""
-    return list(dict.fromkeys((row["task"], row["method"]) for each in told.values() for row in each["results"]))
+    return list(dict.fromkeys(_row(row) for each in told.values() for row in each["results"]))
 
 
-def _overview(row: tuple[str, str], told: dict[str, dict[str, Any]], times: dict[str, Counter[str]]) -> Overview:
+def _row(result: dict[str, Any]) -> tuple[str, str]:
+    return result["task"], result["method"]
+
+
+def _overview(
+    row: tuple[str, str],
+    told: dict[str, dict[str, Any]],
+    times: dict[str, Counter[str]],
+    columns: dict[str, list[str]],
+) -> Overview:
     name, method = row
     task = find_task(name)
     measure = find_measure(task.headline)
     figures: list[tuple[str, str]] = []
     protocols: list[str] = []
     start = f"{name}-{method}-".replace("/", "-").replace(" ", "-")
-    for label, results in told.items():
-        found = next((each for each in results["results"] if (each["task"], each["method"]) == row), None)
-        if found is None or measure.name not in found["measures"]:
-            reasons = "; ".join(found["not_run"].get(measure.name, {})) if found else ""
+    for labels in columns.values():
+        having = [(label, each) for label in labels for each in told[label]["results"] if _row(each) == row]
+        if not having or measure.name not in having[0][1]["measures"]:
+            reasons = "; ".join(having[0][1]["not_run"].get(measure.name, {})) if having else ""
             figures.append((f"not run: {reasons}" if reasons else "–", ""))
             continue
-        protocols.append(results["tasks"][task.name]["protocol"]["name"])
+        ((label, found),) = having
+        protocols.append(told[label]["tasks"][task.name]["protocol"]["name"])
         estimate = found["measures"][measure.name]
         interval = f"{measure.show_plain(estimate['low'])} … {measure.show_plain(estimate['high'])}"
         took = sum(seconds for group, seconds in times[label].items() if group.startswith(start))
+        form = told[label]["recipe"].get("precision", "fp32")
         shown = [interval, f"{found['items']:,} items", *([f"{took:,.0f} s"] if took else [])]
-        figures.append((measure.show(estimate["value"]), ", ".join(shown)))
+        figures.append((measure.show(estimate["value"]), ", ".join(shown if form == "fp32" else [*shown, form])))
     title = task.titles.get(name, name)
     shown = title if method in ("greedy", "none", "windows") else f"{title}, {method.replace('_', ' ')}"
     return Overview(shown, "/".join(dict.fromkeys(protocols)), measure.title, figures)
@@ -110,13 +157,14 @@ def _notes(name: str, runs: Sequence[Run], told: dict[str, dict[str, Any]], seed
     protocols: dict[str, list[str]] = {}
     for label, each in having.items():
         protocols.setdefault(json.dumps(each["protocol"]), []).append(label)
-    lines = [line for each in having.values() for line in _lines(each)]
+    lines = [line for each in having.values() for line in _lines(each, task.titles.get(name, name))]
     lines += [
         _contamination(each["contamination"][task.name])
         for each in told.values()
         if task.name in each.get("contamination", {})
     ]
-    of_task = [Run(run.label, [row for row in run.samples if row.task == name]) for run in runs]
+    split = [Run(run.label, [row for row in run.samples if row.task == name]) for run in runs]
+    of_task = [run for run in split if run.samples]
     plot = task.plot
     return Notes(
         protocols=[(", ".join(labels), json.loads(protocol)) for protocol, labels in protocols.items()],
@@ -126,12 +174,15 @@ def _notes(name: str, runs: Sequence[Run], told: dict[str, dict[str, Any]], seed
     )
 
 
-def _lines(told: dict[str, Any]) -> list[str]:
-    """Sentences about a task's data."""
+def _lines(told: dict[str, Any], title: str) -> list[str]:
+    """Sentences about a table's data: of files by language or domain, as the table is, only its own."""
+    files = list(told["data"].values())
+    _, found, part = title.rpartition(", ")
+    own = [file for file in files if found and file["title"].endswith(f", {part}")] or files
     return [
         f"Data: {file['title']}, {file['licence']}, {'as published' if file['verified'] else 'not verified'} "
         f"(SHA-256 {file['sha256'][:16]}…){'; a stand-in' if file['stand_in'] else ''}."
-        for file in told["data"].values()
+        for file in own
     ]
 
 

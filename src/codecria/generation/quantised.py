@@ -87,7 +87,7 @@ class QuantisedTransformer(Transformer):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """See `Transformer.logits`."""
-        return self.head(hidden.flatten(0, -2)).unflatten(0, hidden.shape[:-1]).float()
+        return self.head(hidden.reshape(-1, hidden.shape[-1])).reshape(*hidden.shape[:-1], -1).float()
 
     @property
     def nbytes(self) -> int:
