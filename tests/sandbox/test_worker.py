@@ -14,6 +14,7 @@ import pytest
 
 from codecria.sandbox import isolation
 from codecria.sandbox.limits import Limits
+from codecria.sandbox.server import landlock
 from codecria.sandbox.verdict import Program
 from codecria.sandbox.worker import BrokenError, Worker, _verdict
 from tests.sandbox.flavours import EVERY, open_flavour, spell
@@ -40,6 +41,7 @@ def kill(worker: Worker) -> None:
 
 def test_a_killed_server_is_started_again(worker: Worker) -> None:
     assert worker.judge(RIGHT).passed
+    assert worker.landlock_abi == landlock.abi()
     kill(worker)
     assert worker.judge(RIGHT).passed
 
