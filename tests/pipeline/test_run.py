@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,14 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from codecria.cli.pipeline import pipeline
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import load_recipe, shipped_recipes
 from codecria.corpus.build import build_corpus
+from codecria.evaluation.run import read_run
 from codecria.pipeline import report
 from codecria.pipeline.recipe import PipelineRecipe
 from codecria.pipeline.run import run_pipeline, run_stage, stages_done
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
+from codecria.training.recipe import TrainRecipe
 from tests.tiny import SOURCE, write_tiny_checkpoint
 
 STAGE = {
@@ -151,14 +155,86 @@ def test_one_stage_alone_wants_its_parent(tree):
     assert run_stage(other, folder, "code").is_dir()  # what shapes no number may change
 
 
+@pytest.fixture
+def given(finished, tmp_path):
+    """A pipeline whose first stage is an adapter that was trained elsewhere; measures of some stages and of all."""
+    recipe, done = finished
+    lora = {"rank": 2, "alpha": 4.0}
+    code = TrainRecipe.model_validate({**STAGE, "model": recipe.foundation, "corpus": str(done.corpus), "lora": lora})
+    train(code, tmp_path / "elsewhere")
+    shutil.copytree(done.corpus, tmp_path / "run" / "corpus")
+    perplexity = {"sources": ["code/Python", "code/Java"], "max_tokens": 300, "document_tokens": 100}
+    values = {
+        **recipe.model_dump(mode="json"),
+        "evaluate": None,
+        "stages": [
+            {"name": "code", **STAGE, "checkpoint": str(tmp_path / "elsewhere" / "adapter")},
+            {"name": "python", **STAGE, "lora": lora},
+            {"name": "long-context", "parent": "code", **STAGE, "rope_theta": 1e6},
+        ],
+        "measures": [
+            {"name": "scores", "tasks": {"perplexity": perplexity}},
+            {"name": "written", "precision": "int8", "of": ["foundation", "code"], "tasks": {"key_retrieval": KEYS}},
+        ],
+    }
+    return PipelineRecipe.model_validate(values), tmp_path / "run"
+
+
+KEYS = {"lengths": [128], "depths": [1], "items": 1, "max_tokens": 2}
+
+
+def test_a_given_stage_is_not_trained_and_each_stage_is_measured(given):
+    recipe, folder = given
+    run_pipeline(recipe, folder)
+    adapter = recipe.stages[0].checkpoint
+    assert not (folder / "code").exists()
+    for stage in ("python", "long-context"):
+        assert json.loads((folder / stage / "checkpoint" / "lineage.json").read_text())["parent"]["path"] == adapter
+    assert json.loads((folder / "python" / "adapter" / "adapter_config.json").read_text())[
+        "base_model_name_or_path"
+    ] == str(adapter)
+    assert [(row.done, row.finished) for row in stages_done(recipe, folder)] == [(0, True), (2, True), (2, True)]
+    assert {path.name for path in (folder / "measures" / "scores").iterdir()} == {
+        "foundation", "code", "python", "long-context"
+    }  # fmt: skip
+    assert {path.name for path in (folder / "measures" / "written").iterdir()} == {"foundation", "code"}
+    read = {name: read_run(folder / "measures" / "scores" / name) for name in ("foundation", "code", "python")}
+    assert {sample.task for _, samples in read.values() for sample in samples} == {"perplexity/code/Python"}
+    ids = [[sample.id for sample in samples] for _, samples in read.values()]
+    assert ids[0] == ids[1] == ids[2] and len(ids[0]) >= 3
+    figures = {name: [sample.measures["perplexity"] for sample in samples] for name, (_, samples) in read.items()}
+    assert figures["foundation"] != figures["code"] != figures["python"]
+    assert read["foundation"][0]["checkpoint"]["path"] == str(folder / "start" / "checkpoint")
+    page = (folder / "measures" / "scores.html").read_text()
+    assert all(f"checkpoint · {name}" in page for name in ("foundation", "python", "long-context"))
+
+
+def test_one_stage_alone_is_measured_and_measures_may_change(given, tmp_path, monkeypatch, capsys):
+    recipe, folder = given
+    (tmp_path / "given.yaml").write_text(recipe.to_yaml())
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for only in ("foundation", "code"):
+        pipeline(str(tmp_path / "given.yaml"), folder, None, only)
+        assert (folder / "measures" / "written" / only / "results.json").exists()
+    assert not (folder / "python").exists()
+    assert "given" in capsys.readouterr().out
+    fewer = recipe.model_copy(update={"measures": recipe.measures[:1]})
+    run_stage(fewer, folder, "python")
+    with pytest.raises(ValueError, match="measures are taken of 'rust', which is none of foundation, code, python"):
+        PipelineRecipe.model_validate(
+            {**recipe.model_dump(), "measures": [{"name": "a", "of": ["rust"], "tasks": {"human_eval": {}}}]}
+        )
+
+
 def test_a_parent_comes_before_its_stage():
     stages = [{"name": "code", **STAGE, "parent": "python"}, {"name": "python", **STAGE}]
     with pytest.raises(ValueError, match="the parent 'python' of 'code' is none of those before it: foundation"):
         PipelineRecipe.model_validate({"title": "t", "foundation": "f", "corpus": {}, "stages": stages})
 
 
-def test_the_tree_of_the_paper():
-    recipe = load_recipe(PipelineRecipe, "pipeline-135m", ["stages.python.steps=7"])
+@pytest.mark.parametrize("name", ["pipeline-135m", "pipeline-135m-cpu"])
+def test_the_tree_of_the_paper(name):
+    recipe = load_recipe(PipelineRecipe, name, ["stages.python.steps=7"])
     parents = {stage.name: recipe.parent_of(stage.name) for stage in recipe.stages}
     assert parents == {
         "code": "foundation",
@@ -168,9 +244,10 @@ def test_the_tree_of_the_paper():
         "instruct": "long-context",
     }
     steps = {stage.name: stage.steps for stage in recipe.stages}
-    assert (steps["code"], steps["python"]) == (1000, 7)
+    assert (steps["code"], steps["python"]) == (1000 if name == "pipeline-135m" else 1150, 7)
     # A stage that extends a recipe has the pipeline's parent and corpus, not that recipe's.
-    placed = recipe.stages[2].placed("parent", Path("corpus"))
+    python = next(stage for stage in recipe.stages if stage.name == "python")
+    placed = python.placed("parent", Path("corpus"))
     assert (placed.model, placed.corpus, placed.batches.mixture["code/Python"]) == ("parent", "corpus", 0.75)
 
 

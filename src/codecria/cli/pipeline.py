@@ -22,11 +22,12 @@ def pipeline(
     ] = None,
     overrides: SetOption = None,
     only: Annotated[
-        str | None, typer.Option(metavar="STAGE", help="Run or continue this stage alone; its parent must be done.")
+        str | None,
+        typer.Option(metavar="STAGE", help="Run or continue this stage alone and measure it; its parent must be done."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which stages are done, and stop.")] = False,
 ) -> None:
-    """Build a corpus, train stage after stage, measure before and after.
+    """Build a corpus, train stage after stage, measure before and after, or after each.
 
     Killed at any moment and started again, it goes on where it was: what is finished is not done again. On several
     GPUs run each stage with `torchrun` and `--only`.
@@ -43,13 +44,19 @@ def pipeline(
 
     checked = load_recipe(PipelineRecipe, recipe, overrides)
     folder = out or Path("runs") / find_recipe(recipe).stem
-    if only is None and not dry_run and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if only is None and not dry_run and not alone:
         raise CodecriaError("several ranks train one stage at a time", where="--only", mend="name the stage")
     with only_first_rank_speaks():
-        from codecria.pipeline.run import run_pipeline, run_stage
+        from codecria.pipeline.run import measure_stage, run_pipeline, run_stage
 
-        if not dry_run:
-            run_pipeline(checked, folder) if only is None else run_stage(checked, folder, only)
+        if not dry_run and only is None:
+            run_pipeline(checked, folder)
+        elif not dry_run and only is not None:
+            if only != "foundation":
+                run_stage(checked, folder, only)
+            if alone:
+                measure_stage(checked, folder, only)
         _print_stages(checked, folder)
 
 
@@ -67,7 +74,7 @@ def _print_stages(recipe: PipelineRecipe, folder: Path) -> None:
     table.add_column()
     for stage in stages_done(recipe, folder):
         loss = "" if stage.loss is None else f"{stage.loss:.3f}"
-        state = "done" if stage.finished else "under way" if stage.done else "to do"
+        state = ("done" if stage.done else "given") if stage.finished else "under way" if stage.done else "to do"
         steps = f"{stage.done:,} of {stage.steps:,}"
         table.add_row(stage.name, stage.parent, steps, f"{stage.tokens:,}", loss, state)
     typer.echo(str(folder))

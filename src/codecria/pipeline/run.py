@@ -6,6 +6,7 @@ start/        the foundation model with untrained infill markers, what the measu
 before/       measures before
 STAGE/        one folder a stage; STAGE/checkpoint is its model
 after/        measures after
+measures/     NAME/STAGE: one evaluation of `measures` on one stage's model; NAME.html: all stages side by side
 beside/       the infilling of other models, one folder a model
 report.html   all of it on one page
 """
@@ -22,7 +23,9 @@ from codecria.common.progress import console
 from codecria.common.recipe import load_recipe
 from codecria.corpus.build import build_corpus
 from codecria.evaluation.recipe import EvaluateRecipe
+from codecria.evaluation.report import write_report
 from codecria.evaluation.run import evaluate
+from codecria.evaluation.run_report import report_of
 from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
@@ -41,7 +44,7 @@ class Finished:
     before: Path | None
     after: Path | None
     metrics: list[Path]
-    """One a stage."""
+    """One a stage that was trained."""
     beside: dict[str, Path]
     """By the name of the model."""
 
@@ -61,10 +64,16 @@ def run_pipeline(recipe: PipelineRecipe, folder: Path) -> Finished:
         _say(2, "before", "the foundation model, its infill markers untrained")
         save_start(recipe.stages[0].placed(recipe.foundation, corpus), start)
         before = _measure(recipe, start, corpus, folder / "before")
-    for stage in recipe.stages:
-        run_stage(recipe, folder, stage.name)
-    metrics = [folder / stage.name / "metrics.jsonl" for stage in recipe.stages]
-    checkpoint = folder / recipe.stages[-1].name / "checkpoint"
+    names = [FOUNDATION, *(stage.name for stage in recipe.stages)]
+    for name in names:
+        if name != FOUNDATION:
+            run_stage(recipe, folder, name)
+        measure_stage(recipe, folder, name)
+    for measures in recipe.measures:
+        runs = [folder / "measures" / measures.name / name for name in measures.of or names]
+        write_report(folder / "measures" / f"{measures.name}.html", report_of(runs))
+    metrics = [folder / stage.name / "metrics.jsonl" for stage in recipe.stages if stage.checkpoint is None]
+    checkpoint = _model_of(recipe, folder, names[-1])
     after = None
     if recipe.evaluate is not None:
         _say(4, "after", str(checkpoint))
@@ -89,20 +98,43 @@ def run_stage(recipe: PipelineRecipe, folder: Path, name: str) -> Path:
     stages = {stage.name: stage for stage in recipe.stages}
     if name not in stages:
         raise CodecriaError(f"no stage is named '{name}'", where=folder, mend=f"stages: {', '.join(stages)}")
-    checkpoint = folder / name / "checkpoint"
-    if _finished(checkpoint):
-        return checkpoint
     stage, parent = stages[name], recipe.parent_of(name)
-    begins_from = recipe.foundation if parent == FOUNDATION else str(folder / parent / "checkpoint")
-    if parent != FOUNDATION and not stage.model and not _finished(Path(begins_from)):
+    if _finished(recipe, folder, name):
+        return _model_of(recipe, folder, name)
+    if not stage.model and not _finished(recipe, folder, parent):
         raise CodecriaError(f"the stage '{parent}' is not finished", where=folder, mend="run it first")
+    begins_from = recipe.foundation if parent == FOUNDATION else str(_model_of(recipe, folder, parent))
     placed = stage.placed(begins_from, folder / "corpus")
     _say(3, f"stage {name}", f"{stage.steps} steps from {placed.model}")
     return train(placed, folder / name)
 
 
-def _finished(checkpoint: Path) -> bool:
-    return (checkpoint / "lineage.json").exists()
+def measure_stage(recipe: PipelineRecipe, folder: Path, name: str) -> None:
+    """Take every measure of a stage that is finished, or of the foundation model; what was taken stays.
+
+    Raises:
+        CodecriaError: the stage is not finished, or an evaluation fails.
+    """
+    corpus = folder / "corpus"
+    for measures in recipe.measures:
+        if measures.of is None or name in measures.of:
+            model = _model_of(recipe, folder, name)
+            if name == FOUNDATION:
+                save_start(recipe.stages[0].placed(recipe.foundation, corpus), model)
+            _say(4, f"{measures.name} of {name}", str(model))
+            evaluate(measures.placed(model, corpus), folder / "measures" / measures.name / name)
+
+
+def _model_of(recipe: PipelineRecipe, folder: Path, name: str) -> Path:
+    """Where a stage's model is or will be; of the foundation, what the measures before are taken on."""
+    given = next((stage.checkpoint for stage in recipe.stages if stage.name == name), None)
+    return Path(given) if given else folder / ("start" if name == FOUNDATION else name) / "checkpoint"
+
+
+def _finished(recipe: PipelineRecipe, folder: Path, name: str) -> bool:
+    if name == FOUNDATION or any(stage.name == name and stage.checkpoint is not None for stage in recipe.stages):
+        return True
+    return (_model_of(recipe, folder, name) / "lineage.json").exists()
 
 
 class Progress(NamedTuple):
@@ -123,7 +155,7 @@ def stages_done(recipe: PipelineRecipe, folder: Path) -> list[Progress]:
     for stage in recipe.stages:
         lines = [line for line in read_metrics(folder / stage.name / "metrics.jsonl") if "loss" in line]
         last: dict[str, Any] = lines[-1] if lines else {"step": 0, "tokens": 0, "loss": None}
-        finished = _finished(folder / stage.name / "checkpoint")
+        finished = _finished(recipe, folder, stage.name)
         figures = (stage.steps, last["step"], last["tokens"], last["loss"], finished)
         rows.append(Progress(stage.name, recipe.parent_of(stage.name), *figures))
     return rows

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,6 +104,22 @@ def test_the_choice_is_keyed_and_stays_within_its_tokens(plain_tokenizer: Tokeni
             assert texts[-1].text.endswith("\n")
             assert plain_tokenizer.encode(texts[-1].text) == texts[-1].ids
     assert choose_texts(documents("natural"), "code", plain_tokenizer, 3, 10**9) == []
+
+
+def test_a_source_is_one_language_and_a_document_gives_its_start(plain_tokenizer: Tokenizer) -> None:
+    python = documents()
+    java = [replace(each, text=f"// {each.text}", language="Java") for each in python]
+    mixed = [*python, *java]
+    assert {text.text[:2] for text in choose_texts(mixed, "code/Java", plain_tokenizer, 0, 10**9)} == {"//"}
+    assert len(choose_texts(mixed, "code", plain_tokenizer, 0, 10**9)) == 10
+    assert choose_texts(mixed, "code/Go", plain_tokenizer, 0, 10**9) == []
+    whole = choose_texts(python, "code/Python", plain_tokenizer, 0, 10**9)
+    starts = choose_texts(python, "code/Python", plain_tokenizer, 0, 10**9, document_tokens=100)
+    assert [each.text.startswith(start.text) for each, start in zip(whole, starts, strict=True)] == [True] * 5
+    assert all(60 < len(start.ids) <= 100 for start in starts if "/0-" in start.id)
+    few = choose_texts(python, "code/Python", plain_tokenizer, 0, 200, document_tokens=100)
+    assert sum(len(text.ids) for text in few) <= 200
+    assert few[:2] == starts[:2]
 
 
 def test_a_cut_keeps_as_many_lines_as_fit(plain_tokenizer: Tokenizer) -> None:

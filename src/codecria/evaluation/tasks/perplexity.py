@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from codecria.batches.recipe import SourceName  # noqa: TC001 pydantic reads the types at run time
 from codecria.common.errors import CodecriaError
 from codecria.common.random import digest
-from codecria.corpus.document import KINDS, Document, Kind
+from codecria.corpus.document import KINDS, Document
 from codecria.evaluation.data import MissingDataError
 from codecria.evaluation.protocol import Protocol, TaskRecipe
 from codecria.evaluation.samples import Sample
@@ -40,7 +41,7 @@ WINDOWS = Protocol(
     "the usual sliding window",
     "held-out documents, each for itself; BOS before every window where the tokenizer adds it",
     "none: nothing is generated",
-    "the last document of a kind is cut at a line end",
+    "the last document of a source, and those longer than document_tokens, are cut at a line end",
     "bits a byte weighed by bytes, perplexity a token weighed by tokens; every token once",
     "none",
 )
@@ -52,15 +53,21 @@ class PerplexityRecipe(TaskRecipe):
     Attributes:
         window_tokens: most tokens the model reads at once; the model's positions are a limit too.
         stride_tokens: tokens that each window after a document's first scores.
-        max_tokens: tokens scored of each kind of document; the last document is cut at a line end to stay within.
+        sources: kinds of documents (`code`), or a kind in one language (`code/Python`); those that are not held out are
+            left out.
+        max_tokens: tokens scored of each source; the last document is cut at a line end to stay within.
+        document_tokens: tokens scored of each document, from its start; all of it when absent. With few of each a
+            source has many documents, which its interval is over.
         group_tokens: tokens of a group, the unit of resuming: whole documents until it is full.
     """
 
     protocols: ClassVar[tuple[Protocol, ...]] = (WINDOWS,)
 
+    sources: tuple[SourceName, ...] = KINDS
     window_tokens: Annotated[int, Field(ge=16)] = 1024
     stride_tokens: Annotated[int, Field(ge=1)] = 512
     max_tokens: Annotated[int, Field(ge=1)] = 100_000
+    document_tokens: Annotated[int, Field(ge=1)] | None = None
     group_tokens: Annotated[int, Field(ge=1)] = 16_384
 
 
@@ -74,21 +81,32 @@ class Text:
 
 
 def choose_texts(
-    documents: Iterable[Document], kind: Kind, tokenizer: Tokenizer, seed: int, max_tokens: int
+    documents: Iterable[Document],
+    source: str,
+    tokenizer: Tokenizer,
+    seed: int,
+    max_tokens: int,
+    document_tokens: int | None = None,
 ) -> list[Text]:
-    """Documents of one kind in the order of a keyed digest of their content, up to `max_tokens` together."""
-    chosen = [document for document in documents if document.kind == kind and document.text]
+    """Documents of one source in the order of a keyed digest of their content, up to `max_tokens` together.
+
+    Of each at most `document_tokens` from its start are taken.
+    """
+    kind, _, language = source.partition("/")
+    of_kind = (document for document in documents if document.kind == kind and document.text)
+    chosen = [document for document in of_kind if not language or document.language == language]
     chosen.sort(key=lambda document: digest("perplexity", seed, document.content_hash))
     texts: list[Text] = []
     left = max_tokens
     for document in chosen:
         name = document.content_hash[:16]
         ids = tokenizer.encode(document.text)
-        if len(ids) <= left:
+        room = min(left, document_tokens or left)
+        if len(ids) <= room:
             texts.append(Text(name, document.text, ids))
-        elif kept := cut_to_tokens(document.text, tokenizer, left):
+        elif kept := cut_to_tokens(document.text, tokenizer, room):
             texts.append(Text(f"{name}/0-{len(kept)}", kept, tokenizer.encode(kept)))
-        left -= len(ids)
+        left -= min(len(ids), room)
         if left <= 0:
             break
     return texts
@@ -141,7 +159,7 @@ def windows(ids: Sequence[int], tokenizer: Tokenizer, window_tokens: int, stride
 
 
 def score_texts(
-    model: Transformer, tokenizer: Tokenizer, texts: Sequence[Text], kind: Kind, recipe: PerplexityRecipe
+    model: Transformer, tokenizer: Tokenizer, texts: Sequence[Text], source: str, recipe: PerplexityRecipe
 ) -> list[Sample]:
     """One sample a document: bits a byte weighed by bytes, nats a token (shown as perplexity) weighed by tokens."""
     window_tokens = min(recipe.window_tokens, model.config.max_positions)
@@ -154,7 +172,7 @@ def score_texts(
         size_bytes, tokens = len(text.text.encode()), len(text.ids)
         measures = {"bits_per_byte": bits / size_bytes, "perplexity": bits * math.log(2) / tokens}
         weights = {"bits_per_byte": float(size_bytes), "perplexity": float(tokens)}
-        samples.append(Sample(f"perplexity/{kind}", "windows", text.id, measures=measures, weights=weights))
+        samples.append(Sample(f"perplexity/{source}", "windows", text.id, measures=measures, weights=weights))
     return samples
 
 
@@ -162,19 +180,20 @@ def _groups(recipe: PerplexityRecipe, given: Given) -> list[Group]:
     assert given.tokenizer is not None  # the weights are here
     held_out = list(given.held_out())
     groups: list[Group] = []
-    for kind in KINDS:
-        texts = choose_texts(held_out, kind, given.tokenizer, given.seed, recipe.max_tokens)
+    for source in recipe.sources:
+        texts = choose_texts(held_out, source, given.tokenizer, given.seed, recipe.max_tokens, recipe.document_tokens)
         for number, part in enumerate(group_texts(texts, recipe.group_tokens)):
-            run = partial(_run, texts=part, kind=kind, recipe=recipe)
-            groups.append(Group(f"perplexity-{kind}-windows-{number:05d}", len(part), run))
+            run = partial(_run, texts=part, source=source, recipe=recipe)
+            groups.append(Group(f"perplexity-{source.replace('/', '-')}-windows-{number:05d}", len(part), run))
     if not groups:
-        raise MissingDataError("the corpus holds out no document", mend="build it with a held-out share")
+        what = "the corpus holds out no document of these sources"
+        raise MissingDataError(what, mend="build it with a held-out share")
     return groups
 
 
-def _run(subject: Subject, _judge: Judge, texts: list[Text], kind: Kind, recipe: PerplexityRecipe) -> list[Sample]:
+def _run(subject: Subject, _judge: Judge, texts: list[Text], source: str, recipe: PerplexityRecipe) -> list[Sample]:
     local = with_weights(subject)
-    return score_texts(local.model, local.tokenizer, texts, kind, recipe)
+    return score_texts(local.model, local.tokenizer, texts, source, recipe)
 
 
 TASK = Task(
