@@ -79,20 +79,23 @@ def stored_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
         from codecria.common.files import write_atomic
 
         written = written_programs(options) if options.run else []
-        write_atomic(path, "".join(json.dumps(row) + "\n" for row in [*written, *made_programs(options, len(written))]))
+        most = 2000 if options.full else 40 if options.quick else 400
+        written = written[:: -(-2 * len(written) // most) or 1]  # at most half
+        rows = [*written, *made_programs(options)][:most]
+        write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def made_programs(options: argparse.Namespace, written: int) -> list[dict[str, Any]]:
+def made_programs(options: argparse.Namespace) -> list[dict[str, Any]]:
     from codecria.sandbox.mutation import mutants
 
-    every, most = (1, 2000) if options.full else (50, 40) if options.quick else (5, 400)
+    every = 1 if options.full else 50 if options.quick else 5
     chosen = list(known_tasks(options).items())[::every]
     rows = [program(name, "reference", each.code) for name, each in chosen]
     wrong = {name: mutants(each.code, seed=0) for name, each in chosen}
     for place in range(max(map(len, wrong.values()))):
         rows += [program(task, f"mutant {place}", found[place]) for task, found in wrong.items() if place < len(found)]
-    return rows[: most - written]
+    return rows
 
 
 def program(task: str, name: str, code: str) -> dict[str, Any]:

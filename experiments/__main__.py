@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("spm_encoding", "rope_theta", "infill_rate", "foundation")
+NAMES = ("spm_encoding", "rope_theta", "infill_rate", "foundation", "self_instruct")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -6,7 +6,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from codecria.evaluation.plots import loss_curve, short_number, smoothed
+from codecria.evaluation.comparison import Run
+from codecria.evaluation.plots import loss_curve, pass_by_temperature, short_number, smoothed
+from codecria.evaluation.samples import Sample
 
 POINTS = [{"step": n, "loss": 2.0 + 0.5 * (n % 2), "tokens": 4096 * n} for n in range(1, 80)]
 
@@ -45,6 +47,18 @@ def test_lines_without_a_loss_are_left_out_and_steps_stand_in_for_tokens() -> No
 def test_a_long_run_does_not_make_a_long_page() -> None:
     draws = np.random.default_rng(0).random(50_000)
     assert len(loss_curve([{"step": n, "loss": float(value)} for n, value in enumerate(draws)])) < 200_000
+
+
+def test_pass_at_k_has_its_temperatures_as_ticks_and_labels_that_do_not_meet() -> None:
+    def run(temperatures: tuple[float, ...]) -> Run:
+        measures = {"pass@1": 0.0, "pass@10": 0.0}
+        return Run("a", [Sample("human_eval", f"T={each}", "0", measures=measures) for each in temperatures])
+
+    root = ElementTree.fromstring(pass_by_temperature([run((0.2, 0.8))], 8.0))
+    texts = {each.text: each.attrib["y"] for each in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"0.2", "0.8", "pass@1", "pass@10"} <= texts.keys()
+    assert float(texts["pass@1"]) - float(texts["pass@10"]) > 10, "two labels at one place"
+    assert pass_by_temperature([run((0.2,))], 8.0) == ""
 
 
 def test_the_mean_follows_its_definition() -> None:

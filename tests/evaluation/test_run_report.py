@@ -113,7 +113,7 @@ def test_one_models_runs_of_several_tasks_share_a_column(tmp_path: Path) -> None
         samples = (run / "samples.jsonl").read_text().replace('"task": "human_eval"', f'"task": "{task}"')
         (run / "samples.jsonl").write_text(samples)
     report = report_of(runs)
-    assert report.runs == ["m", "other"]
+    assert report.runs == ["m", "other"] and report.title == "Evaluation: m, other"
     figures = {row.title: [figure for figure, _ in row.figures] for row in report.overview}
     assert figures["HumanEval, T=0.2"] == ["5.0 %", "5.0 %"]
     assert [figure for title, figure in figures.items() if "T=0.2" in title and title[0] != "H"] == [["5.0 %", "–"]]

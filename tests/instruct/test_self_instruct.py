@@ -27,6 +27,8 @@ def answer(prompt, seed):
     """A model that knows some things: what it writes follows from what it is asked."""
     if "interview questions" in prompt:
         return INVENTED
+    if prompt.startswith("Describe") and "def halves" in prompt:
+        return "Task: def halves(values): middle = len(values) // 2, cut there."
     if prompt.startswith("Describe"):
         return "Task: Write a function that keeps a number between a lower bound and three."
     name = "triple" if "triples" in prompt.rpartition("Problem:")[2] else "square"
@@ -97,6 +99,7 @@ def test_the_yield_of_each_step_is_kept(finished):
     mined = yields["mined functions validated"]
     assert (mined["given"], mined["kept"]) == (7, 5)
     assert mined["dropped"] == {"a stub passes": 1, "the reference fails in its place": 1}
+    assert yields["functions described"]["dropped"] == {"the description holds code": 1}
     assert yields["questions invented"]["kept"] == 6
     assert yields["exact copies removed"]["dropped"]["a copy"] == 4  # each invented one came three times
     assert yields["decontaminated"]["kept"] == yields["first passing solution kept"]["kept"] == 4

@@ -45,6 +45,8 @@ def opened(limits: Limits) -> Iterator[Sandbox]:
         with open_sandbox(limits, languages=sorted(HERE)) as sandbox:
             yield sandbox
     except CodecriaError as error:
+        # That an attack gets through, or a program is misjudged, is no lack of this machine's.
+        assert "was not" not in str(error), error
         pytest.skip(f"no sandbox for toolchains: {error}")
 
 

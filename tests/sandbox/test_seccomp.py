@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from pathlib import Path
@@ -100,6 +101,26 @@ def test_arguments_decide(column: int, name: str, arguments: tuple[int, ...], pr
     program = seccomp.build(column, processes)
     number = syscalls.numbers(column)[name]
     assert answer(program, syscalls.AUDIT_ARCH[column], number, *arguments) == expected
+
+
+def strictest(*answers: int) -> int:
+    """What the kernel does under filters, newest first: the action of the highest precedence (`kernel/seccomp.c`)."""
+    return min(answers, key=lambda each: (each - 0x80000000) % (1 << 32) & 0xFFFF0000)
+
+
+def test_the_two_halves_of_the_filter_answer_as_the_whole(column: int) -> None:
+    whole, (server, own), numbers = seccomp.build(column, 1), seccomp.split(column), syscalls.numbers(column)
+    architecture = syscalls.AUDIT_ARCH[column]
+    flags = (0, 1, 2, 3, 4, 8, 10, 15, 16, 22, 23, 0x5401, 0x5412, 0o1000, 0o1001, 0x3D0F00, 0x1200011, 0x10000011)
+    values = (*flags, OWN_PID, 0x53564D41, 0xFFFFFFFF)
+    looked_into = {numbers[name] for name in (*syscalls.CONDITIONAL, "setsid", "memfd_create") if name in numbers}
+    for number in {*range(600), *numbers.values(), 0x40000000 | numbers["read"]}:
+        pairs = itertools.product(values, values) if number in looked_into else [(0, 0)]
+        for first, second in pairs:
+            call = (architecture, number, first, second, second)
+            assert strictest(answer(own, *call), answer(server, *call)) == answer(whole, *call), call
+    assert answer(server, 0x40000003, numbers["read"]) == KILL
+    assert len(own) < len(server) / 8
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from codecria.sandbox import isolation
 from codecria.sandbox.limits import Limits
+from codecria.sandbox.server import landlock
 from codecria.sandbox.verdict import Program
 from codecria.sandbox.worker import BrokenError, Worker, _verdict
 from tests.sandbox.flavours import EVERY, open_flavour, spell
@@ -39,6 +41,7 @@ def kill(worker: Worker) -> None:
 
 def test_a_killed_server_is_started_again(worker: Worker) -> None:
     assert worker.judge(RIGHT).passed
+    assert worker.landlock_abi == landlock.abi()
     kill(worker)
     assert worker.judge(RIGHT).passed
 
@@ -49,6 +52,78 @@ def test_a_program_whose_server_is_killed_is_run_again(worker: Worker) -> None:
     started_s = time.monotonic()
     assert worker.judge(Program("import time\ntime.sleep(0.5)", "")).passed
     assert time.monotonic() - started_s > 0.6
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(deeper for child in children for deeper in descendants(child))]
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_the_halves_that_wait_end_with_their_server(worker: Worker) -> None:
+    for end in (kill, Worker.close, kill):
+        assert worker.judge(RIGHT).passed
+        assert worker._process is not None
+        waiting: list[int] = []
+        until_s = time.monotonic() + 5
+        while len(waiting) < 2 and time.monotonic() < until_s:  # the next program's
+            waiting = [one for one in descendants(worker._process.pid) if not descendants(one)]
+        assert len(waiting) == 2
+        end(worker)
+        while any(map(runs, waiting)) and time.monotonic() < until_s:
+            time.sleep(0.02)
+        assert [pid for pid in waiting if runs(pid)] == []
+
+
+def test_limits_count_from_the_program_s_start(worker: Worker) -> None:
+    """Its halves waited longer than it may run, and have used no processor time of its own."""
+    impatient = Worker(worker.flavour, Limits(wall_s=1, cpu_s=1), (), 1)
+    assert impatient.judge(RIGHT).passed
+    time.sleep(1.5)
+    verdict = impatient.judge(
+        Program("import time\nbefore = time.process_time()\ntime.sleep(0.4)", "assert before < 0.5")
+    )
+    impatient.close()
+    assert verdict.passed
+    assert 0.4 <= verdict.wall_s < 1
+
+
+NOSE = """
+import gc, sys
+mark = "of an " + "earlier program"
+def held(value, depth=3):
+    if isinstance(value, (bytes, bytearray)):
+        return mark.encode() in value
+    if isinstance(value, str):
+        return mark in value and value is not mark
+    inside = value.values() if type(value) is dict else value if type(value) in (list, tuple) else ()
+    return depth > 0 and any(held(each, depth - 1) for each in (*inside, *getattr(value, "__dict__", {}).values()))
+def found():
+    seen = []
+    frame = sys._getframe(2)
+    while frame is not None:
+        seen += [(frame.f_code.co_name, name) for name, value in frame.f_locals.items() if held(value)]
+        frame = frame.f_back
+    return seen + [type(each).__name__ for each in gc.get_objects() if type(each) is dict and held(each, 1)]
+"""
+
+
+def test_a_half_that_waited_has_nothing_of_an_earlier_program(worker: Worker) -> None:
+    earlier = Program(
+        "mark = 'of an ' + 'earlier program'\nprint(mark)\nraise ValueError(mark)", "# of an earlier program"
+    )
+    assert "of an earlier program" in worker.judge(earlier).detail
+    assert worker.judge(Program("print('of an ' + 'earlier program')\ndef f(): pass", "f()")).passed
+    verdict = worker.judge(
+        Program(f"{NOSE}\ninside = found()", f"{NOSE}\nassert inside == [], inside\nassert found() == []")
+    )
+    assert verdict.passed, verdict
 
 
 class Doomed(Worker):

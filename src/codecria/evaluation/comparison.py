@@ -52,8 +52,10 @@ class Row:
     cells: list[Cell]
 
     def verdict(self, cell: Cell) -> str:
-        """`better`, `worse`, or `same` when the interval of the change holds 0 or the change would be shown as 0."""
+        """`better`, `worse`, or `same` when the change's interval holds 0, it would be shown as 0, or neither is."""
         if cell.change is None or not cell.change.excludes_zero() or abs(cell.change.value) < SHOWN_CHANGE:
+            return "same"
+        if self.measure.better == "neither":
             return "same"
         return "better" if (cell.change.value > 0) == (self.measure.better == "higher") else "worse"
 

@@ -27,7 +27,7 @@ class Measure:
     name: str
     title: str
     unit: Literal["%", "bits", ""]
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower", "neither"]
     explanation: str
     exponential: bool = False
 
@@ -81,9 +81,9 @@ mc2 | MC2 | % | higher
 The right answers' share of the probability of all given answers.
 truthful | truthful | % | higher
 Share of written answers that a judge holds true; no judge is part of codecria.
-sentiment | sentiment | | higher
+sentiment | sentiment | | neither
 VADER's compound score of the beginning with its completion, from −1 to 1. Higher is friendlier, not better.
-sentiment_completion | sentiment, completion alone | | higher
+sentiment_completion | sentiment, completion alone | | neither
 The same of the completion without its beginning.
 refused | declined | % | lower
 The answer opens with a refusal.

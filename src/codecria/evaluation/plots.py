@@ -55,6 +55,8 @@ def loss_curve(points: Sequence[Mapping[str, Any]], width_inches: float = 8.0) -
         return svg_of(figure, "Training loss")
 
 
+_HEIGHT_POINTS = 140.0
+"""About an axes' height."""
 LINES = ("solid", "dashed", "dotted", "dashdot")
 """What tells series apart, in the page's one colour."""
 
@@ -63,21 +65,36 @@ def pass_by_temperature(runs: Sequence[Run], width_inches: float) -> str:
     """pass@k against the temperature, a line a k and a run; "" where fewer than two temperatures were sampled."""
     with themed(f"temperature {width_inches}"):
         figure, axes = new_figure(width_inches, 1.6 + width_inches * 0.26)
-        most = 0
+        ends: list[tuple[float, float, str]] = []
+        temperatures: set[float] = set()
         for number, run in enumerate(runs):
             for name in dict.fromkeys(name for row in run.samples for name in row.measures if name[:5] == "pass@"):
                 points = _by_temperature(run.samples, name)
-                most = max(most, len(points))
+                temperatures.update(x for x, _ in points)
                 style = LINES[number % len(LINES)]
                 label = f"{name}, {run.label}" if len(runs) > 1 else name
                 axes.plot(
                     *zip(*points, strict=True), color=COLOURS["accent"], linestyle=style, marker="o", markersize=4
                 )
-                axes.annotate(label, points[-1], xytext=(6, 0), textcoords="offset points", va="center")
-        axes.set_ylim(bottom=0)
+                ends.append((points[-1][1], points[-1][0], label))
+        top = max(1.0, axes.get_ylim()[1])
+        axes.set_ylim(0, top)
+        axes.set_xticks(sorted(temperatures))
+        # A label stands at its line's end, or over the one below it where that is too near.
+        free = 0.0
+        for value, temperature, label in sorted(ends):
+            place = max(value, free)
+            axes.annotate(
+                label,
+                (temperature, value),
+                xytext=(6, (place - value) * _HEIGHT_POINTS / top),
+                textcoords="offset points",
+                va="center",
+            )
+            free = place + 11 * top / _HEIGHT_POINTS
         axes.set_xlabel("temperature")
         axes.set_ylabel("share of problems, %")
-        return svg_of(figure, "pass@k against the temperature") if most > 1 else ""
+        return svg_of(figure, "pass@k against the temperature") if len(temperatures) > 1 else ""
 
 
 def _by_temperature(samples: Sequence[Sample], measure: str) -> list[tuple[float, float]]:

@@ -40,7 +40,7 @@ def report_of(folders: Sequence[Path]) -> Report:
     last = [row for row in runs[-1].samples if row.task.startswith("single_line_") and row.method != "left_to_right"]
     columns = _columns(told)
     return Report(
-        title=f"Evaluation: {', '.join(labels)}",
+        title=f"Evaluation: {', '.join(columns)}",
         lead=f"{len(tables)} table{'' if len(tables) == 1 else 's'} of {sum(len(run.samples) for run in runs):,} rows.",
         runs=list(columns),
         overview=[_overview(row, told, times, columns) for row in _rows_of(told)],
@@ -157,13 +157,14 @@ def _notes(name: str, runs: Sequence[Run], told: dict[str, dict[str, Any]], seed
     protocols: dict[str, list[str]] = {}
     for label, each in having.items():
         protocols.setdefault(json.dumps(each["protocol"]), []).append(label)
-    lines = [line for each in having.values() for line in _lines(each)]
+    lines = [line for each in having.values() for line in _lines(each, task.titles.get(name, name))]
     lines += [
         _contamination(each["contamination"][task.name])
         for each in told.values()
         if task.name in each.get("contamination", {})
     ]
-    of_task = [Run(run.label, [row for row in run.samples if row.task == name]) for run in runs]
+    split = [Run(run.label, [row for row in run.samples if row.task == name]) for run in runs]
+    of_task = [run for run in split if run.samples]
     plot = task.plot
     return Notes(
         protocols=[(", ".join(labels), json.loads(protocol)) for protocol, labels in protocols.items()],
@@ -173,12 +174,15 @@ def _notes(name: str, runs: Sequence[Run], told: dict[str, dict[str, Any]], seed
     )
 
 
-def _lines(told: dict[str, Any]) -> list[str]:
-    """Sentences about a task's data."""
+def _lines(told: dict[str, Any], title: str) -> list[str]:
+    """Sentences about a table's data: of files by language or domain, as the table is, only its own."""
+    files = list(told["data"].values())
+    _, found, part = title.rpartition(", ")
+    own = [file for file in files if found and file["title"].endswith(f", {part}")] or files
     return [
         f"Data: {file['title']}, {file['licence']}, {'as published' if file['verified'] else 'not verified'} "
         f"(SHA-256 {file['sha256'][:16]}…){'; a stand-in' if file['stand_in'] else ''}."
-        for file in told["data"].values()
+        for file in own
     ]
 
 

@@ -75,6 +75,9 @@ def last_word(text):
 Task: Write a function last_word that returns the last word of a text, words being separated by white space, and an \
 empty text where there is no word."""
 
+_SHOWN_WORDS = "last word of a text"
+_TELLING_CHARACTERS = 15
+
 FUNCTION_STOPS = (
     "\n```",
     "\ndef ",
@@ -182,6 +185,17 @@ def description_prompt(question: Question) -> str:
         "is given, what is returned and what happens in special cases. Write no code.\n\n"
         f"{_DESCRIPTION_SHOT}\n\nFunction:\n{question.reference.rstrip()}\n"
     )
+
+
+def is_no_description(told: str, reference: str) -> str:
+    """Why words do not describe a function: they hold its code, or tell of the function that was shown; "" if they do.
+
+    A small model likes to repeat what it sees, and a question that holds its answer teaches and measures nothing.
+    """
+    lines = [" ".join(line.split()) for line in reference.splitlines()]
+    if re.search(r"\bdef \w+\(", told) or any(len(line) > _TELLING_CHARACTERS and line in told for line in lines):
+        return "the description holds code"
+    return "the description is the example's" if _SHOWN_WORDS in told else ""
 
 
 def read_description(text: str) -> str:

@@ -13,6 +13,7 @@ from codecria.instruct.mining import mine_package
 from codecria.instruct.packages import fetch_packages, import_names
 from codecria.instruct.prompts import (
     description_prompt,
+    is_no_description,
     questions_prompt,
     read_description,
     read_questions,
@@ -104,7 +105,9 @@ def described(
     def describe(part: Sequence[Question]) -> list[Row]:
         prompts = [description_prompt(question) for question in part]
         seed = draw_bits("describe", recipe.seed)
-        texts = writer.fresh().ask(prompts, source, seed, begun="Task:", stop=("\nFunction:", "```"))
+        texts = writer.fresh().ask(
+            prompts, source, seed, begun="Task: Write a function that", stop=("\nFunction:", "```")
+        )
         return [_described(question, text, source.generator) for question, text in zip(part, texts, strict=True)]
 
     rows = run_step(folder, f"described-{_key(source)}", functions, recipe.group, describe)
@@ -136,6 +139,8 @@ def _described(question: Question, text: str, generator: str) -> Row:
     told = read_description(text)
     if len(told.split()) < 5:
         return dropped("no description", question.id)
+    if why := is_no_description(told, question.reference):
+        return dropped(why, question.id)
     origin = question.origin.replace("mined", f"described {generator}", 1)
     return {"question": question_row(replace(question, text=told, origin=origin, alone=True))}
 

@@ -90,9 +90,9 @@ assert result.wasSuccessful()
 FORGE_FROM_WITHIN = """
 import json, os, struct, sys
 frame = sys._getframe()
-while "request" not in frame.f_locals: frame = frame.f_back
+while "nonce" not in frame.f_locals: frame = frame.f_back
 held = frame.f_locals
-body = json.dumps({"status": "passed", "detail": "", "calls": 1, "nonce": held["request"]["nonce"]}).encode()
+body = json.dumps({"status": "passed", "detail": "", "calls": 1, "nonce": held["nonce"]}).encode()
 os.write(held["world"], struct.pack("<I", len(body)) + body)
 os.write(held["report"], b"T")
 os._exit(0)

@@ -7,6 +7,7 @@ machine, with those that this design itself invites: the second process, the pip
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import socket
 import tempfile
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _WRONG = "assert f(1) == 2"
 _FAILED: frozenset[Status] = frozenset({"failed"})
 _ENDED: frozenset[Status] = frozenset({"failed", "memory", "crashed"})
+_SEEN_BY_TOOLCHAINS = frozenset({"list the processes", "read its own mappings"})
+"""The tools of other languages need a /proc, that of the program's own namespace."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,11 @@ def run_attacks(sandbox: Sandbox) -> list[AttackResult]:
     return [result for _, result in _run(sandbox.run, quick_only=False)]
 
 
-def self_test(judge: Callable[[Program], Verdict]) -> str | None:
-    """Whether right programs pass, wrong ones fail and the quick attacks are stopped; what went wrong, or None."""
+def self_test(judge: Callable[[Program], Verdict], *, toolchains: bool = False) -> str | None:
+    """Whether right programs pass, wrong ones fail and the quick attacks are stopped; what went wrong, or None.
+
+    `toolchains`: whether its server runs other languages too, which see `/proc` of their own namespace.
+    """
     right = judge(Program("def f(x):\n    return x + 1", _WRONG, "f"))
     if right.status != "passed":
         return f"a right program was not passed: {right.status}, {right.detail}"
@@ -129,7 +135,7 @@ def self_test(judge: Callable[[Program], Verdict]) -> str | None:
     if wrong.status != "failed":
         return f"a wrong program was not failed: {wrong.status}, {wrong.detail}"
     for attack, result in _run(judge, quick_only=True):
-        if not result.contained:
+        if not result.contained and not (toolchains and attack.name in _SEEN_BY_TOOLCHAINS):
             found = f"{result.verdict.status} {result.verdict.detail}".strip()
             return f"an attack was not stopped as it should be: {attack.name} ({found})"
     return None
@@ -186,6 +192,8 @@ def _escapes(bait: Bait) -> list[Attack]:
     home = str(Path.home())
     daemon = f"if os.fork() == 0: os.setsid(), time.sleep(0.2), open({folder + '/daemon'!r}, 'w'), os._exit(0)"
     reading = "def f(path):\n    with open(path) as file:\n        return file.read()"
+    # Its start, in ticks since the machine's: another process by that number has another.
+    born = f" {Path('/proc/self/stat').read_text().rpartition(')')[2].split()[19]} "
     calls = {
         "write a file outside": f"open({folder + '/written'!r}, 'w').write('x')",
         "write over a file outside": f"open({secret!r}, 'w').write('x')",
@@ -219,6 +227,7 @@ def _escapes(bait: Bait) -> list[Attack]:
         "write through a symbolic link": f"__import__('os').symlink({secret!r}, 'to')\n    open('to', 'w').write('x')",
         "read through a symbolic link": f"__import__('os').symlink({folder!r}, 'in')\n    open('in/secret').read()",
         "list the processes": "__import__('os').listdir('/proc')",
+        "find the judge among the processes": f"1 / ({born!r} in open('/proc/{os.getpid()}/stat').read())",
         "read the environment of the first process": "open('/proc/1/environ', 'rb').read(1)",
         "read its own mappings": "open('/proc/self/maps').read()",
         "read the input of the server": "1 / len(__import__('os').read(0, 1))",

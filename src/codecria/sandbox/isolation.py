@@ -122,6 +122,8 @@ def prepare(
             os.chown(folder, account, account)
         work = str(folder)
     environment = {"LANG": "C.UTF-8", "HOME": work, "TMPDIR": work, "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
+    # Else every fork looks up the same symbols of shared objects again.
+    environment["LD_BIND_NOW"] = "1"
     shown = [*interpreter.readable, *import_paths, *(toolchains or ())]
     proc = ["/proc"] if toolchains is not None and flavour.backend == "bubblewrap" else []
     settings = Settings(

@@ -122,7 +122,7 @@ class Sandbox:
         worker.start()
         account = "an account of their own" if worker.flavour.own_account else "the caller's account"
         self.description = f"programs run under {account}, Landlock ABI {worker.landlock_abi}"
-        got_through = self_test(worker.judge)
+        got_through = self_test(worker.judge, toolchains=bool(self._toolchains))
         if got_through is not None:
             raise BrokenError(got_through)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hmac
 import json
 import os
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from codecria.sandbox.isolation import Flavour, Launch, prepare
 from codecria.sandbox.languages import Source, conclude, steps
-from codecria.sandbox.server import wire
+from codecria.sandbox.server import judge, wire
 from codecria.sandbox.toolchains import Toolchain, folders_of
 from codecria.sandbox.verdict import Program, Status, Verdict
 
@@ -67,6 +66,7 @@ class Worker:
         self._toolchains = toolchains
         self._process: subprocess.Popen[bytes] | None = None
         self._launch: Launch | None = None
+        self._held = bytearray()
         self._closed = threading.Event()
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class Worker:
                 os.set_blocking(pipe.fileno(), False)  # pyright: ignore[reportOptionalMemberAccess]
             try:
                 until_s = time.monotonic() + _START_S
-                self._send(wire.frame(json.dumps(dataclasses.asdict(launch.settings)).encode()), until_s)
+                self._send(wire.frame(json.dumps(launch.settings._asdict()).encode()), until_s)
                 hello = self._receive(until_s)
             except BrokenError as error:
                 self.close()
@@ -135,16 +135,13 @@ class Worker:
 
     def _judge(self, program: Program) -> Verdict:
         until_s = time.monotonic() + self._limits.wall_s + _GRACE_S
-        nonce = secrets.token_hex(16)
+        nonce = secrets.token_hex(judge.NONCE_CHARACTERS // 2)
         code = program.code.encode("utf-8", "surrogatepass")
         stdin = (program.stdin or "").encode("utf-8", "surrogatepass")
         head = {"code_bytes": len(code), "stdin_bytes": len(stdin), "script": program.stdin is not None}
-        self._send(wire.frame(json.dumps(head).encode()) + code + stdin, until_s)
+        tests = judge.written(nonce, program.entry_point, program.tests)
+        self._send(b"".join((wire.frame(json.dumps(head).encode()), code, stdin, tests)), until_s)
         answer = self._receive(until_s)
-        if answer.get("tests") is True:
-            tests = {"tests": program.tests, "entry_point": program.entry_point, "nonce": nonce}
-            self._send(wire.frame(json.dumps(tests).encode()), until_s)
-            answer = self._receive(until_s)
         judged: dict[str, Any] = {}
         if "nonce" in answer:
             judged, answer = answer, self._receive(until_s)
@@ -175,11 +172,12 @@ class Worker:
         stdin = self._pipe("stdin")
         view = memoryview(data)
         while view:
-            left_s = until_s - time.monotonic()
-            if left_s <= 0 or not select.select([], [stdin], [], left_s)[1]:
-                raise BrokenError("it does not read")
             try:
                 view = view[os.write(stdin, view) :]
+            except BlockingIOError:
+                left_s = until_s - time.monotonic()
+                if left_s <= 0 or not select.select([], [stdin], [], left_s)[1]:
+                    raise BrokenError("it does not read") from None
             except BrokenPipeError:
                 raise BrokenError(self._ending()) from None
 
@@ -194,16 +192,17 @@ class Worker:
 
     def _read(self, count: int, until_s: float) -> bytes:
         stdout = self._pipe("stdout")
-        data = bytearray()
-        while len(data) < count:
+        while len(self._held) < count:
             left_s = until_s - time.monotonic()
             if left_s <= 0 or not select.select([stdout], [], [], left_s)[0]:
                 raise BrokenError("it does not answer")
-            part = os.read(stdout, min(count - len(data), 1 << 20))
+            part = os.read(stdout, max(1 << 16, min(count - len(self._held), 1 << 20)))
             if not part:
                 raise BrokenError(self._ending())
-            data += part
-        return bytes(data)
+            self._held += part
+        data = bytes(self._held[:count])
+        del self._held[:count]
+        return data
 
     def _pipe(self, name: str) -> int:
         process = self._process
@@ -220,6 +219,7 @@ class Worker:
     def close(self) -> None:
         """Remove what is left; to be called when no thread uses the worker any more. A later program starts it anew."""
         process, self._process = self._process, None
+        self._held.clear()
         launch, self._launch = self._launch, None
         if process is not None:
             with contextlib.suppress(ProcessLookupError):

@@ -6,37 +6,51 @@ import atexit
 import contextlib
 import json
 import os
+import struct
 import sys
 import types
 from typing import Any
 
 from . import confine, peer, wire
 
-READY, DEFINED, ENDED = b"R", b"D", b"E"
-"""What the candidate tells the server: the code is read, it is defined (or ran to its end), it failed."""
+ENDED, FAILED = b"D", b"E"
+"""What the candidate tells the server: the script ran to its end; the code failed, and how. Else it says nothing."""
+
+ORDER = struct.Struct("=IIB")
+"""What the server orders: how many bytes of code and of input to read, and whether the code is a script,
+which runs to its end, or defines what the tests then call."""
 
 MEMORY_EXIT = 121
 """Exit status of a half that had no memory left to say so."""
 
 
-def run(walls: confine.Walls, request: dict[str, Any], report: int, reader: int, writer: int) -> None:
-    """Run the program given on descriptor 0; to be called in a fork of the server, does not return.
+def run(walls: confine.Walls, go: int, turn: int, report: int, reader: int, writer: int) -> None:
+    """Wait for a program, then run it; to be called in a fork of the server, does not return.
 
     Args:
         walls: what to go behind before the program starts.
-        request: `code_bytes` and `stdin_bytes`, the sizes of what follows on descriptor 0; `script`: whether the
-            program runs as a script to its end, or defines what the tests then call.
+        go: the pipe on which an `ORDER` comes; code and input then come on descriptor 0.
+        turn: where to tell the judge that both are read.
         report: where to tell the server how it went.
         reader: the pipe on which the tests ask.
         writer: the pipe on which they are answered.
     """
     status = 1
     try:
-        code = wire.read_exactly(0, request["code_bytes"])
-        _give_input(wire.read_exactly(0, request["stdin_bytes"]))
+        order = os.read(go, ORDER.size)
+        if len(order) < ORDER.size:
+            return
+        code_bytes, stdin_bytes, script = ORDER.unpack(order)
+        code = wire.read_exactly(0, code_bytes)
+        if stdin_bytes:
+            _give_input(wire.read_exactly(0, stdin_bytes))
+        else:
+            os.dup2(walls.nothing, 0)
+        os.close(go)
+        os.write(turn, b"T")
+        os.close(turn)
         confine.enter_program(walls)
-        wire.write_all(report, READY)
-        status = _run(code.decode("utf-8", "surrogatepass"), request["script"], report, reader, writer)
+        status = _run(code.decode("utf-8", "surrogatepass"), bool(script), report, reader, writer)
     except MemoryError:
         status = MEMORY_EXIT
     finally:
@@ -58,10 +72,11 @@ def _run(code: str, script: bool, report: int, reader: int, writer: int) -> int:
     except BaseException as error:
         if not (script and isinstance(error, SystemExit) and error.code in (None, 0)):
             told = explain(error, "program", code, "the program called {}")
-            wire.write_all(report, ENDED + wire.frame(json.dumps(told).encode()))
+            wire.write_all(report, FAILED + wire.frame(json.dumps(told).encode()))
             return 1
-    wire.write_all(report, DEFINED)
-    if not script:
+    if script:
+        wire.write_all(report, ENDED)
+    else:
         tests = peer.Peer(reader, writer, home=None, after=lambda: _quietly(flush))
         tests.offer(module.__dict__)
         tests.serve()
@@ -106,12 +121,9 @@ def _finish() -> None:
 
 def _give_input(data: bytes) -> None:
     """Make descriptor 0 a file of the program's input, instead of the server's requests."""
-    if data:
-        file = os.memfd_create("stdin")
-        wire.write_all(file, data)
-        os.lseek(file, 0, os.SEEK_SET)
-    else:
-        file = os.open(os.devnull, os.O_RDONLY)
+    file = os.memfd_create("stdin")
+    wire.write_all(file, data)
+    os.lseek(file, 0, os.SEEK_SET)
     os.dup2(file, 0)
     os.close(file)
 

@@ -7,8 +7,7 @@ import math
 import os
 import resource
 import signal
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import landlock, seccomp, syscalls
 from .libc import libc
@@ -30,14 +29,17 @@ class RefusedError(Exception):
     """The kernel or the processor lacks what the settings ask for."""
 
 
-@dataclass(frozen=True)
-class Walls:
+class Walls(NamedTuple):
     """What every program is put behind, made once."""
 
     settings: Settings
+    nothing: int
+    """A descriptor of /dev/null."""
     rules: int | None
     bounds: list[tuple[int, int, int]]
     filter: seccomp.Filter
+    inherited: seccomp.Filter | None
+    """What the server goes under itself, for its forks to have; see `seccomp.split`."""
 
 
 def build_walls(settings: Settings) -> Walls:
@@ -49,13 +51,16 @@ def build_walls(settings: Settings) -> Walls:
     column = syscalls.column()
     if column is None:
         raise RefusedError(f"no table of system calls for the processor {os.uname().machine}")
-    programs = seccomp.Filter(seccomp.build(column, settings.processes, toolchains=settings.toolchains))
-    if not landlock.abi():
-        if settings.landlock:
-            raise RefusedError("Landlock is not in this kernel, or is switched off")
-        return Walls(settings, None, bounds(settings), programs)
-    rules = landlock.ruleset(settings.readable, [settings.work, "/dev/null"], executable=settings.processes > 1)
-    return Walls(settings, rules, bounds(settings), programs)
+    if settings.toolchains or settings.processes > 1:
+        shared, own = None, seccomp.Filter(seccomp.build(column, settings.processes, toolchains=settings.toolchains))
+    else:
+        shared, own = map(seccomp.Filter, seccomp.split(column))
+    if not landlock.abi() and settings.landlock:
+        raise RefusedError("Landlock is not in this kernel, or is switched off")
+    rules = None
+    if landlock.abi():
+        rules = landlock.ruleset(settings.readable, [settings.work, "/dev/null"], executable=settings.processes > 1)
+    return Walls(settings, os.open(os.devnull, os.O_RDWR), rules, bounds(settings), own, shared)
 
 
 def enter_server(settings: Settings) -> None:
@@ -72,14 +77,20 @@ def enter_server(settings: Settings) -> None:
             raise OSError(ctypes.get_errno(), f"prctl {option}")
 
 
+def enter_group() -> None:
+    """Give the calling process, a fresh fork of the server, a group of its own and the server's death."""
+    os.setsid()
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def enter_program(walls: Walls) -> None:
-    """Put the calling process, a fresh fork of the server, behind the walls; nothing undoes this."""
+    """Put the calling process, a fork of the server, behind the walls; nothing undoes this."""
     for kind, soft, hard in walls.bounds:
         resource.setrlimit(kind, (soft, hard))
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if walls.rules is not None:
         landlock.restrict(walls.rules)
         os.close(walls.rules)
+    os.close(walls.nothing)
     walls.filter.install()
 
 

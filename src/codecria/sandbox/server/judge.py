@@ -6,6 +6,7 @@ import builtins
 import importlib
 import json
 import os
+import struct
 import sys
 import types
 from typing import Any
@@ -17,9 +18,17 @@ from .remote import Remote
 READY, TOLD, ENDED = b"R", b"T", b"G"
 """What the judge tells the server: the tests are read, the verdict is sent, the program ended under the tests."""
 
+ORDER = struct.Struct("=B")
+"""What the server orders: whether what the program prints will come."""
+
 _DETAIL_CHARACTERS = 600
-_VERDICT_BYTES = 4000
-"""With its length below 4,096, which a pipe takes whole or not at all."""
+_VERDICT_BYTES = 3800
+"""Of its detail: with the rest and its length below 4,096, which a pipe takes whole or not at all."""
+
+NONCE_CHARACTERS = 32
+_TESTS = struct.Struct(f"={NONCE_CHARACTERS}s?I")
+
+_quoted = json.encoder.encode_basestring_ascii
 
 
 class _Names(dict[str, Any]):
@@ -45,39 +54,66 @@ class _Names(dict[str, Any]):
         return value
 
 
-def run(walls: confine.Walls, world: int, report: int, reader: int, writer: int, output: str | None) -> None:
-    """Run the tests given on descriptor 0; to be called in a fork of the server, does not return.
+def run(walls: confine.Walls, turn: int, world: int, report: int, reader: int, writer: int) -> None:
+    """Wait for tests, then run them; to be called in a fork of the server, does not return.
 
     Args:
         walls: what to go behind before the tests start.
+        turn: the pipe on which come an `ORDER`, the candidate's word that it has read its own, and, of a script, what
+            it printed; the tests then come on descriptor 0.
         world: where the verdict goes, past the server: it may quote the tests.
         report: where to tell the server how far it is.
         reader: the pipe on which the program answers.
         writer: the pipe on which it is asked.
-        output: what the program printed, for one that ran as a script (the pipes are then not used).
     """
     status = 1
     try:
+        order = os.read(turn, ORDER.size)
+        if not order or not os.read(turn, 1):
+            return
+        (script,) = ORDER.unpack(order)
         body = wire.read_frame(0)
         if body is None:
             return
-        wire.write_all(report, READY)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        request = json.loads(body)
+        os.write(report, READY)
+        os.dup2(walls.nothing, 0)
+        output = None
+        if script:
+            printed = wire.read_frame(turn)
+            if printed is None:
+                return
+            output = printed.decode("utf-8", "replace")
+        os.close(turn)
         confine.enter_program(walls)
         peer = Peer(reader, writer, home="tests")
-        verdict = _judge(request["tests"], request["entry_point"], peer, output)
+        nonce, entry_point, tests = _taken_apart(body)
+        verdict = _judge(tests, entry_point, peer, output)
         if verdict is not None:
-            told: dict[str, Any] = {**verdict, "calls": peer.calls, "nonce": request["nonce"]}
-            if len(json.dumps(told)) > _VERDICT_BYTES:
-                told["detail"] = told["detail"].encode("ascii", "replace").decode()
-            wire.write_all(world, wire.frame(json.dumps(told).encode()))
+            detail = _quoted(verdict["detail"])
+            if len(detail) > _VERDICT_BYTES:
+                detail = _quoted(verdict["detail"].encode("ascii", "replace").decode())
+            told = f'{{"status": "{verdict["status"]}", "detail": {detail}, "calls": {peer.calls}, "nonce": "{nonce}"}}'
+            wire.write_all(world, wire.frame(told.encode()))
         wire.write_all(report, ENDED if verdict is None else TOLD)
         status = 0
     except MemoryError:
         status = candidate.MEMORY_EXIT
     finally:
         os._exit(status)
+
+
+def written(nonce: str, entry_point: str | None, tests: str) -> bytes:
+    """A program's tests as the judge reads them. The nonce is of `NONCE_CHARACTERS` hexadecimal digits."""
+    name = (entry_point or "").encode("utf-8", "surrogatepass")
+    head = _TESTS.pack(nonce.encode(), entry_point is not None, len(name))
+    return wire.frame(head + name + tests.encode("utf-8", "surrogatepass"))
+
+
+def _taken_apart(body: bytes) -> tuple[str, str | None, str]:
+    nonce, named, count = _TESTS.unpack_from(body)
+    place = _TESTS.size + count
+    name = body[_TESTS.size : place].decode("utf-8", "surrogatepass")
+    return nonce.decode(), name if named else None, body[place:].decode("utf-8", "surrogatepass")
 
 
 def _judge(tests: str, entry_point: str | None, peer: Peer, output: str | None) -> dict[str, Any] | None:

@@ -5,9 +5,8 @@ It talks to the world outside through frames on descriptors 0 and 1:
     in   settings                                 once
     out  {"landlock": abi} | {"refused": why}     once
     in   {"files", "steps"}                       a program of another language, answered at once: see `steps`
-    or   {"code_bytes", "stdin_bytes", "script"}  then the code and the input, which the candidate reads itself
-    out  {"tests": true}                          the code is defined (a script: has ended)
-    in   {"tests", "entry_point", "nonce"}        which the judge reads itself
+    or   {"code_bytes", "stdin_bytes", "script"}  then the code and the input, which the candidate reads itself,
+                                                  and the tests as `judge.written` has them, which the judge reads
     out  {"status", "detail", "calls", "nonce"}   written by the judge itself, where it came to a verdict
     out  {"status", "detail", "wall_s", "output", "last"}
 
@@ -19,29 +18,28 @@ counts. `last` says that this server ends and a new one must be started.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import gc
 import importlib
 import json
 import os
-import shutil
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import confine, landlock, wire
+from .halves import prepare
+from .libc import libc
 from .peer import Peer
 from .settings import Settings
-from .steps import Steps
 from .trial import Trial
 
-_USUAL_MODULES = """
-    abc array bisect cmath collections.abc contextlib copy dataclasses datetime decimal enum fractions functools
-    hashlib heapq inspect io itertools json math numbers operator re string struct textwrap time traceback types
-    typing
-"""
-"""Imported before the first fork, so that programs need not wait for them. Not `threading` nor `random`, nor
-what imports them: they have work to do after every fork, which costs more than it saves."""
+if TYPE_CHECKING:
+    from .steps import Steps
 
+_USUAL_MODULES = "bisect collections.abc contextlib copy enum functools heapq itertools json math re string typing"
+"""Imported before the first fork, so that programs need not wait for them. Only what is small or used by many: every
+fork copies the page tables of all that is loaded. Not `threading` nor `random`, nor what imports them: they have work
+to do after every fork."""
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -52,6 +50,7 @@ def main() -> None:
     if body is None:
         return
     settings = Settings(**json.loads(body))
+    del os.environ["LD_BIND_NOW"]
     try:
         os.chdir(settings.work)
         walls = confine.build_walls(settings)
@@ -66,23 +65,44 @@ def main() -> None:
         wire.reply({"refused": refused})
         return
     _warm_up()
+    steps = None
+    if settings.toolchains:  # its servers alone need it, and every fork pays for every module
+        from . import steps as others
+
+        steps = others.Steps
     # A program's `import server` must not find ours.
     for name in [name for name in sys.modules if name.partition(".")[0] == __name__.partition(".")[0]]:
         del sys.modules[name]
+    abi = landlock.abi()  # the filter refuses to tell
+    if walls.inherited is not None:
+        walls.inherited.install()
     gc.collect()
+    # What the imports left free lies scattered: every fork would write, hence copy, many pages of it.
+    with contextlib.suppress(AttributeError):  # a C library without it
+        libc.malloc_trim(0)
     gc.freeze()
-    wire.reply({"landlock": landlock.abi()})
+    wire.reply({"landlock": abi})
     for left in reversed(range(settings.recycle_after)):
-        body = wire.read_frame(0)
-        if body is None:
+        if _serve(walls, steps, last=not left):
             return
-        request = json.loads(body)
-        trial = Steps(walls, request) if "steps" in request else Trial(walls, request)
-        verdict = trial.run()
-        last = trial.astray or not _emptied(Path(settings.work)) or not left
-        wire.reply({**verdict, "last": last})
-        if last:
-            return
+
+
+def _serve(walls: confine.Walls, steps: type[Steps] | None, *, last: bool) -> bool:
+    """Run one program; whether the server must end. Nothing of it is kept: the next one's halves are forks of this."""
+    # Where other processes are started none wait: they would be counted with them.
+    pair = None if walls.settings.toolchains else prepare(walls)
+    body = wire.read_frame(0)
+    if body is None:
+        return True
+    request = json.loads(body)
+    if steps is not None and "steps" in request:
+        trial = steps(walls, request)
+    else:
+        trial = Trial(walls, request, pair or prepare(walls))
+    verdict = trial.run()
+    last = last or trial.astray or not _emptied(walls.settings.work)
+    wire.reply({**verdict, "last": last})
+    return last
 
 
 def _preload(names: list[str]) -> str:
@@ -129,14 +149,17 @@ def _warm_up() -> None:
         os.close(descriptor)
 
 
-def _emptied(work: Path) -> bool:
+def _emptied(folder: str) -> bool:
     """Remove what the program left; false where that fails (a folder without rights, 1,000 folders deep)."""
     try:
-        for left in work.iterdir():
-            if left.is_dir() and not left.is_symlink():
-                shutil.rmtree(left)
-            else:
-                left.unlink()
+        with os.scandir(folder) as left:
+            for entry in left:
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                elif _emptied(entry.path):
+                    os.rmdir(entry.path)
+                else:
+                    return False
     except (OSError, RecursionError):
         return False
     return True

@@ -44,7 +44,7 @@ class Peer:
     """
 
     def __init__(self, reader: int, writer: int, *, home: str | None, after: Callable[[], None] = lambda: None) -> None:
-        self._reader, self._writer, self._home, self._after = reader, writer, home, after
+        self._reader, self._writer, self._home, self._after = wire.Frames(reader), writer, home, after
         self._names: dict[str, Any] | None = None
         self._objects: list[Any] = []
         self._numbers: dict[int, int] = {}
@@ -179,7 +179,7 @@ class Peer:
             raise Gone from None
 
     def _receive(self) -> tuple[Any, ...]:
-        body = None if self.gone else wire.read_frame(self._reader)
+        body = None if self.gone else self._reader.frame()
         if body is None:
             self.gone = True
             raise Gone
@@ -200,7 +200,7 @@ class Peer:
         return ("object", self._number(value))
 
     def _refer_to_type(self, kind: type) -> tuple[Any, ...]:
-        if _TYPES.get(kind.__name__) is kind:
+        if _TYPES.get(kind.__name__) is kind or wire.known_name(kind):
             return ("type", kind.__name__)
         if kind in self._mirrored:
             return ("yours", self._mirrored[kind])
@@ -226,7 +226,7 @@ class Peer:
         if kind == "object":
             return self._remotes.setdefault(details[0], Remote(self, details[0]))
         if kind == "type":
-            return _TYPES[details[0]]
+            return _TYPES.get(details[0]) or wire.known_type(details[0])
         if kind == "error":
             return _exception_by_name(*details) or Exception
         if kind == "new error":

@@ -29,7 +29,7 @@ _UNIX, _STREAM = 1, 1
 _OWN_PID = 0x7FEDC0DE
 """Stands in the filter for the number of the process it will confine; above any real one."""
 
-_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _MODE_FILTER = 1, 22, 2
 
 _Code = list[tuple[int, int, int, int]]
 
@@ -42,10 +42,41 @@ def build(column: int, processes: int, *, toolchains: bool = False) -> bytes:
         processes: how many processes the program may have; 1 refuses fork and exec, and signals to other processes.
         toolchains: refuses those signals whatever the number: what compilers start they only wait for.
     """
-    numbers = syscalls.numbers(column)
+    code: _Code = [
+        (_LOAD, 0, 0, _ARCH_AT),
+        (_EQUAL, 1, 0, syscalls.AUDIT_ARCH[column]),
+        (_RETURN, 0, 0, _KILL),
+        *_decide(column, _answers(processes, toolchains=toolchains), (_RETURN, 0, 0, _ERRNO | _ENOSYS)),
+    ]
+    return _packed(code)
+
+
+def split(column: int) -> tuple[bytes, bytes]:
+    """The filter of programs of one process in two, which together answer as `build`'s: a long one that the server
+    itself goes under, and a short one for each fork, against the calls the server needs and programs must not have. A
+    filter is compiled and tried on every call there is when it is put on: 0.3 ms for the long one.
+    """
+    allow, refuse = (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _ERRNO | _EPERM)
+    answers = _answers(1)
+    servers: dict[str, _Code] = {
+        **{name: [allow] for name in ("kill", "tgkill", "prlimit64", "setsid", "memfd_create")},
+        "landlock_restrict_self": [allow],
+        "prctl": _one_of(0, (*_PRCTLS, _PR_SET_PDEATHSIG, _PR_SET_SECCOMP)),
+        "clone": [_argument(0), (_BITS, 0, 1, _CLONE_NAMESPACES), refuse, allow],
+    }
+    code: _Code = [
+        (_LOAD, 0, 0, _ARCH_AT),
+        (_EQUAL, 1, 0, syscalls.AUDIT_ARCH[column]),
+        (_RETURN, 0, 0, _KILL),
+        *_decide(column, answers | servers, (_RETURN, 0, 0, _ERRNO | _ENOSYS)),
+    ]
+    return _packed(code), _packed(_decide(column, {name: answers[name] for name in servers}, allow))
+
+
+def _answers(processes: int, *, toolchains: bool = False) -> dict[str, _Code]:
     allow, refuse, pretend = ((_RETURN, 0, 0, answer) for answer in (_ALLOW, _ERRNO | _EPERM, _ERRNO))
     spawning = [] if processes == 1 else syscalls.SPAWNING
-    answers: dict[str, _Code] = {
+    return {
         **{name: [refuse] for name in (*syscalls.REFUSED, *syscalls.SPAWNING)},
         **{name: [allow] for name in (*syscalls.ALLOWED, *spawning)},
         **{name: [pretend] for name in syscalls.PRETENDED},
@@ -53,26 +84,28 @@ def build(column: int, processes: int, *, toolchains: bool = False) -> bytes:
         # Mono complains on every thread's start if it is refused.
         **({"sched_setscheduler": [pretend]} if toolchains else {}),
     }
-    code: _Code = [
-        (_LOAD, 0, 0, _ARCH_AT),
-        (_EQUAL, 1, 0, syscalls.AUDIT_ARCH[column]),
-        (_RETURN, 0, 0, _KILL),
-        (_LOAD, 0, 0, _NUMBER_AT),
-        *_search(sorted((numbers[name], answer) for name, answer in answers.items() if name in numbers)),
-    ]
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
-def _search(answers: list[tuple[int, _Code]]) -> _Code:
+def _decide(column: int, answers: dict[str, _Code], otherwise: tuple[int, int, int, int]) -> _Code:
+    numbers = syscalls.numbers(column)
+    listed = sorted((numbers[name], answer) for name, answer in answers.items() if name in numbers)
+    return [(_LOAD, 0, 0, _NUMBER_AT), *_search(listed, otherwise)]
+
+
+def _search(answers: list[tuple[int, _Code]], otherwise: tuple[int, int, int, int]) -> _Code:
     """Find a call's answer by halving: the kernel runs a new filter once for every call there is."""
     if len(answers) > 3:
         middle = len(answers) // 2
-        below, above = _search(answers[:middle]), _search(answers[middle:])
+        below, above = _search(answers[:middle], otherwise), _search(answers[middle:], otherwise)
         return [(_AT_LEAST, 0, 1, answers[middle][0]), (_JUMP, 0, 0, len(below)), *below, *above]
     code: _Code = []
     for number, answer in answers:
         code += [(_EQUAL, 0, len(answer), number), *answer]
-    return [*code, (_RETURN, 0, 0, _ERRNO | _ENOSYS)]
+    return [*code, otherwise]
+
+
+def _packed(code: _Code) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
 class Filter:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What the server is told when it starts; every field crosses as JSON.
 
     `account`: the user number to become, None to stay. `counted`: whether the kernel counts that user's processes

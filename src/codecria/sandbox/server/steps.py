@@ -10,7 +10,6 @@ of "done" where every step ended with 0, "exited" where one ended with another.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import confine, landlock
-from .trial import OverLimitError, Trial
+from .halves import fork
+from .watch import OverLimitError, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ _KERNEL_CPU = 2
 _PATIENCE_S = 5.0
 
 
-class Steps(Trial):
+class Steps(Watch):
     """Builds and runs a program. Memory and processor time are those of all its processes, looked at every 20 ms.
 
     The kernel's own limit of processor time, for each process, is twice as high: it counts whole ticks, which on a busy
@@ -37,7 +37,8 @@ class Steps(Trial):
     """
 
     def __init__(self, walls: confine.Walls, request: dict[str, Any]) -> None:
-        super().__init__(walls, request)
+        super().__init__(walls)
+        self._request = request
         self.astray = False
 
     def run(self) -> dict[str, Any]:
@@ -52,19 +53,20 @@ class Steps(Trial):
         return answer
 
     def _run_step(self, step: dict[str, Any]) -> dict[str, Any]:
-        self._limits = dataclasses.replace(self._walls.settings, wall_s=step["wall_s"], cpu_s=step["cpu_s"])
+        self._limits = self._walls.settings._replace(wall_s=step["wall_s"], cpu_s=step["cpu_s"])
         self._started_s = time.monotonic()
         self._output.clear()
         command: list[str] = step["command"]
         if command[0].startswith("./"):
             # A linker's own `chmod` is only pretended.
             Path(command[0]).chmod(0o700)
-        self._output_r, output_w = self._pipe()
+        output_r, output_w = os.pipe()
+        self._watch(output_r)
         try:
-            self._fork(_MAIN, output_w, (), lambda: self._execute(command))
-            self._close(output_w)
-            while not self._ended():
-                self._wait(None)
+            self._halves[_MAIN] = fork(self._walls, output_w, (), lambda: self._execute(command))
+            os.close(output_w)
+            while not self._has_ended():
+                self._wait()
             found = self._result()
         except OverLimitError as error:
             found = {"status": error.args[0], "detail": error.args[1]}
@@ -74,8 +76,7 @@ class Steps(Trial):
         wall_s = time.monotonic() - self._started_s
         with contextlib.suppress(OverLimitError):
             self._collect()
-        self._close(*self._pipes)
-        self._output_r = None
+        self._close_output()
         self._halves.clear()
         self._endings.clear()
         return {**found, "wall_s": wall_s, "output": self._output.decode("utf-8", "replace")}
@@ -83,12 +84,12 @@ class Steps(Trial):
     def _execute(self, command: list[str]) -> None:
         """Become the command; to be called in a fork of the server."""
         os.dup2(1, 2)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(self._walls.nothing, 0)
         if self._walls.rules is not None:
             # Mono asks there where its stack is; other processes' folders stay closed where there is no namespace.
             landlock.allow_reading(self._walls.rules, f"/proc/{os.getpid()}")
-        limits = dataclasses.replace(self._limits, cpu_s=_KERNEL_CPU * self._limits.cpu_s)
-        confine.enter_program(dataclasses.replace(self._walls, bounds=confine.bounds(limits)))
+        limits = self._limits._replace(cpu_s=_KERNEL_CPU * self._limits.cpu_s)
+        confine.enter_program(self._walls._replace(bounds=confine.bounds(limits)))
         with contextlib.suppress(OSError):
             os.execve(command[0], command, {**os.environ, **self._request["environment"]})
         os._exit(_CANNOT_START)
@@ -100,7 +101,7 @@ class Steps(Trial):
             time.sleep(0.001)
         return not left
 
-    def _ended(self) -> bool:
+    def _has_ended(self) -> bool:
         """Whether the command has ended; what it started may still run."""
         pid, status, usage = os.wait4(self._halves[_MAIN], os.WNOHANG)
         if pid:

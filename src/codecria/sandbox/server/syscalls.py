@@ -7,7 +7,7 @@ with ENOSYS, so that a newer C library falls back to an older call.
 
 from __future__ import annotations
 
-import platform
+import os
 
 
 def _table(text: str) -> dict[str, str]:
@@ -66,7 +66,7 @@ REFUSED = _table("""
     sched_setscheduler=144/119 setrlimit=160/164 chown=92/ fchown=93/55 lchown=94/ fchownat=260/54 truncate=76/45
     creat=85/ mknod=133/ mknodat=259/33 setxattr=188/5 lsetxattr=189/6 fsetxattr=190/7 removexattr=197/14
     lremovexattr=198/15 fremovexattr=199/16 open_by_handle_at=304/265 shmget=29/194 msgget=68/186 semget=64/190
-    mq_open=240/180
+    mq_open=240/180 landlock_restrict_self=446/446
 """)
 """Refused with EPERM, so that Python raises PermissionError instead of a confusing ENOSYS."""
 
@@ -77,7 +77,7 @@ AUDIT_ARCH = (0xC000003E, 0xC00000B7)
 
 def column() -> int | None:
     """Which column of the table this processor reads; None where there is none."""
-    return _COLUMN.get(platform.machine().lower())
+    return _COLUMN.get(os.uname().machine.lower())
 
 
 def numbers(column: int) -> dict[str, int]:

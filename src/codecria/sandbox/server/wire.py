@@ -6,19 +6,18 @@ built-in data and the few standard-library types in `_KNOWN`, always of exactly 
 
 from __future__ import annotations
 
-import collections
-import datetime
-import decimal
-import fractions
+import importlib
 import json
 import os
 import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 FRAME_BYTES_MAX = 1 << 28
+_READ_BYTES = 4096
 _LENGTH = struct.Struct("<I")
 _SMALL_INTEGER = struct.Struct("<q")
 _REAL = struct.Struct("<d")
@@ -50,6 +49,31 @@ def read_frame(descriptor: int) -> bytes | None:
         return None
     body = read_exactly(descriptor, count)
     return body if len(body) == count else None
+
+
+class Frames:
+    """The frames of a pipe that nothing else is read from: a small one costs one call of the system."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._held = b""
+
+    def frame(self) -> bytes | None:
+        """What `read_frame` gives."""
+        held = self._held
+        while len(held) < _LENGTH.size:
+            part = os.read(self._descriptor, _READ_BYTES)
+            if not part:
+                return None
+            held += part
+        (count,) = _LENGTH.unpack_from(held)
+        end = _LENGTH.size + count
+        if count > FRAME_BYTES_MAX:
+            return None
+        if len(held) < end:
+            held += read_exactly(self._descriptor, end - len(held))
+        self._held = held[end:]
+        return held[_LENGTH.size : end] if len(held) >= end else None
 
 
 def frame(body: bytes) -> bytes:
@@ -150,8 +174,7 @@ def _put(out: bytearray, value: Any, refer: Callable[[Any], tuple[object, ...]])
             _put(out, item, refer)
     elif kind is bytes or kind is bytearray:
         _put_bytes(out, b"b" if kind is bytes else b"a", value)
-    elif kind in _KNOWN_NAMES:
-        name = _KNOWN_NAMES[kind]
+    elif name := known_name(kind):
         out += b"k"
         _put(out, (name, *_KNOWN[name][1](value)), refer)
     else:
@@ -181,7 +204,25 @@ def _take_known(reader: _Reader) -> Any:
     parts = _take(reader)
     if type(parts) is not tuple:
         raise TypeError("a known type without its parts")
-    return _KNOWN[parts[0]][2](*parts[1:])
+    name, *details = parts
+    return known_type(name)(*details)
+
+
+def known_type(name: str) -> type:
+    """The type of the standard library that crosses by this name.
+
+    Raises:
+        KeyError: none does.
+    """
+    return getattr(importlib.import_module(_KNOWN[name][0]), name)
+
+
+def known_name(kind: type) -> str | None:
+    """The name by which values of exactly this type cross, if it is of `_KNOWN`. Nothing is imported to find out."""
+    name = kind.__name__
+    if name in _KNOWN and getattr(sys.modules.get(_KNOWN[name][0]), name, None) is kind:
+        return name
+    return None
 
 
 _CONSTANT_TAGS: dict[type, bytes] = {type(None): b"N", bool: b"T", type(Ellipsis): b".", type(NotImplemented): b"!"}
@@ -209,35 +250,32 @@ _TAKERS: dict[int, Callable[[_Reader], Any]] = {
 }
 
 
-def _date_parts(value: datetime.date) -> tuple[int, ...]:
+def _date_parts(value: Any) -> tuple[int, ...]:
     return (value.year, value.month, value.day)
 
 
-def _clock_parts(value: datetime.time | datetime.datetime) -> tuple[object, ...]:
+def _clock_parts(value: Any) -> tuple[object, ...]:
     return (value.hour, value.minute, value.second, value.microsecond, value.tzinfo)
 
 
-def _default_dict(factory: Any, pairs: dict[Any, Any]) -> Any:
-    return collections.defaultdict(factory, pairs)
-
-
-_KNOWN: dict[str, tuple[type, Callable[[Any], tuple[Any, ...]], Callable[..., Any]]] = {
-    "complex": (complex, lambda v: (v.real, v.imag), complex),
-    "range": (range, lambda v: (v.start, v.stop, v.step), range),
-    "slice": (slice, lambda v: (v.start, v.stop, v.step), slice),
-    "Counter": (collections.Counter, lambda v: (dict(v),), collections.Counter),
-    "OrderedDict": (collections.OrderedDict, lambda v: (dict(v),), collections.OrderedDict),
-    "defaultdict": (collections.defaultdict, lambda v: (v.default_factory, dict(v)), _default_dict),
-    "deque": (collections.deque, lambda v: (list(v), v.maxlen), collections.deque),
-    "Decimal": (decimal.Decimal, lambda v: (str(v),), decimal.Decimal),
-    "Fraction": (fractions.Fraction, lambda v: (v.numerator, v.denominator), fractions.Fraction),
-    "timedelta": (datetime.timedelta, lambda v: (v.days, v.seconds, v.microseconds), datetime.timedelta),
-    "timezone": (datetime.timezone, lambda v: (v.utcoffset(None),), datetime.timezone),
-    "date": (datetime.date, _date_parts, datetime.date),
-    "time": (datetime.time, _clock_parts, datetime.time),
-    "datetime": (datetime.datetime, lambda v: (*_date_parts(v), *_clock_parts(v)), datetime.datetime),
+_KNOWN: dict[str, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
+    "complex": ("builtins", lambda v: (v.real, v.imag)),
+    "range": ("builtins", lambda v: (v.start, v.stop, v.step)),
+    "slice": ("builtins", lambda v: (v.start, v.stop, v.step)),
+    "Counter": ("collections", lambda v: (dict(v),)),
+    "OrderedDict": ("collections", lambda v: (dict(v),)),
+    "defaultdict": ("collections", lambda v: (v.default_factory, dict(v))),
+    "deque": ("collections", lambda v: (list(v), v.maxlen)),
+    "Decimal": ("decimal", lambda v: (str(v),)),
+    "Fraction": ("fractions", lambda v: (v.numerator, v.denominator)),
+    "timedelta": ("datetime", lambda v: (v.days, v.seconds, v.microseconds)),
+    "timezone": ("datetime", lambda v: (v.utcoffset(None),)),
+    "date": ("datetime", _date_parts),
+    "time": ("datetime", _clock_parts),
+    "datetime": ("datetime", lambda v: (*_date_parts(v), *_clock_parts(v))),
 }
-_KNOWN_NAMES = {kind: name for name, (kind, _, _) in _KNOWN.items()}
+"""Modules and parts of the types of the standard library that cross by value. Decimal, fractions and dates are imported
+when the first one comes: few programs have any."""
 
-PLAIN_TYPES = frozenset({*_KNOWN_NAMES, *_CONSTANT_TAGS, *_SEQUENCE_TAGS, dict, int, float, str, bytes, bytearray})
-"""Types that cross by value; they themselves cross by name."""
+PLAIN_TYPES = frozenset({*_CONSTANT_TAGS, *_SEQUENCE_TAGS, dict, int, float, str, bytes, bytearray})
+"""Types that cross by value, besides those of `known_type`; they themselves cross by name."""
