@@ -5,6 +5,7 @@ The same steps on each kind of data and, for control, on code alone; then HumanE
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,11 @@ from codecria.checkpoint.catalogue import DEFAULT
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import build_recipe
 from codecria.evaluation.comparison import Run, compare
+from codecria.evaluation.intervals import difference_interval
 from codecria.evaluation.recipe import EvaluateRecipe
 from codecria.evaluation.run import evaluate, read_run
+from codecria.evaluation.significance import sign_test
+from codecria.evaluation.tasks.registry import find_task
 from codecria.instruct.conversations import write_conversations
 from experiments.shared.drawing import new_plot, save_plot
 
@@ -24,7 +28,7 @@ if TYPE_CHECKING:
     from experiments.shared.setting import Setting
 
 HERE = Path(__file__).parent
-ARMS = {"mined": "self-instruct-mined", "solved": "self-instruct-135m"}
+ARMS = {"mined": "self-instruct-mined", "solved": "self-instruct-135m", "described": "self-instruct-described"}
 """Arms, and the runs of `codecria self-instruct` that their conversations come from."""
 MEASURES = {"one_block": "one block of code that parses, %", "pass@1": "pass@1, %"}
 _CONTROL = "code alone"
@@ -40,7 +44,17 @@ def run(setting: Setting) -> None:
         checkpoint = setting.stage(HERE / "recipe.yaml", parent, f"self-instruct-{arm.replace(' ', '-')}", *changes)
         runs.append(_measured(setting, str(checkpoint), arm))
     before = _table(runs)
-    setting.write({"question": __doc__, "against_before": before, "against_code_alone": _table(runs[1:])})
+    setting.write(
+        {
+            "question": __doc__,
+            "against_before": before,
+            "against_code_alone": _table(runs[1:]),
+            "pass@1_of_both": {
+                f"{after.label} less {first.label}": _of_both(after, first)
+                for first, after in itertools.combinations(runs, 2)
+            },
+        }
+    )
     _draw(before, setting.out / "plot.png")
 
 
@@ -95,6 +109,14 @@ def _table(runs: Sequence[Run]) -> dict[str, Any]:
     return found
 
 
+def _of_both(after: Run, first: Run) -> dict[str, Any]:
+    """The change of pass@1 over the items of both tasks, as one set."""
+    sides = [{(each.task, each.id): each.measures["pass@1"] for each in run.samples} for run in (after, first)]
+    values = [[side[key] for key in sorted(side)] for side in sides]
+    change = difference_interval((values[0], None), (values[1], None), "both tasks")
+    return {"change": asdict(change), "p": sign_test(*values)}
+
+
 def _draw(table: dict[str, Any], path: Path) -> None:
     figure, panels = new_plot(8.4, 3.4, len(MEASURES))
     for axes, (measure, title) in zip(panels, MEASURES.items(), strict=True):
@@ -104,7 +126,15 @@ def _draw(table: dict[str, Any], path: Path) -> None:
             values = [100 * each["value"] for each in cells.values()]
             lows = [value - 100 * each["low"] for value, each in zip(values, cells.values(), strict=True)]
             highs = [100 * each["high"] - value for value, each in zip(values, cells.values(), strict=True)]
-            axes.bar(places, values, 0.36, yerr=(lows, highs), color=colour, label=task, error_kw={"linewidth": 0.8})
+            axes.bar(
+                places,
+                values,
+                0.36,
+                yerr=(lows, highs),
+                color=colour,
+                label=find_task(task).titles[task],
+                error_kw={"linewidth": 0.8},
+            )
             axes.set_xticks(range(len(cells)), list(cells), fontsize=8)
         axes.set_ylabel(title)
         axes.set_ylim(bottom=0)
