@@ -26,7 +26,8 @@ class OpenAIServer:
     """
 
     def __init__(self, model=None, refuse=lambda _body: None):
-        self.model = model
+        # An engine of its own: a stream that a client leaves goes on in its thread, and the test asks `model` meanwhile.
+        self.model = None if model is None else model.fresh()
         self.refuse = refuse
         self.bodies, self.answered, self.keys = [], [], []
         self.connections = 0

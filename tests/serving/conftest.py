@@ -71,7 +71,7 @@ class ServerProcess:
         ends = time.monotonic() + seconds
         while (found := self.number(name)) != value:
             assert time.monotonic() < ends, f"{name} is {found}, not {value}"
-            time.sleep(0.05)
+            time.sleep(0.01)
 
     def stop(self):
         """Ask it to end: its status."""
