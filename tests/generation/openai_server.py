@@ -26,7 +26,7 @@ class OpenAIServer:
     """
 
     def __init__(self, model=None, refuse=lambda _body: None):
-        # An engine of its own: a stream that a client leaves goes on in its thread, and the test asks `model` meanwhile.
+        # An engine of its own: a stream that a client leaves goes on in its thread, and a test asks `model` meanwhile.
         self.model = None if model is None else model.fresh()
         self.refuse = refuse
         self.bodies, self.answered, self.keys = [], [], []
