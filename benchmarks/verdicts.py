@@ -119,7 +119,7 @@ class Known(NamedTuple):
 
     code: str
     tests: str
-    entry_point: str
+    entry_point: str | None
     before: str = ""
 
 
