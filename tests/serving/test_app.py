@@ -153,9 +153,12 @@ def test_the_log_has_numbers_and_no_prompts(server, keyed):
     server.client.post("/infill", content=secret.encode())
     log = server.logged(lambda log: len(log.splitlines()) >= before + 4)
     lines = [json.loads(line) for line in log.splitlines()[before:]]
-    assert [line["path"] for line in lines] == ["/completion", "/v1/chat/completions", "/completion", "/infill"]
-    assert [line["status"] for line in lines] == [200, 400, 400, 400]
-    assert lines[0]["prompt_tokens"] > 0 and lines[0]["written_tokens"] == 4
+    # A line is written when its answer has gone out: on a busy machine the next request's may come first.
+    answered = {(line["path"], line["status"]): line for line in lines}
+    refused = ("/v1/chat/completions", "/completion", "/infill")
+    assert set(answered) == {("/completion", 200), *((path, 400) for path in refused)}
+    written = answered["/completion", 200]
+    assert written["prompt_tokens"] > 0 and written["written_tokens"] == 4
     assert secret not in server.log()
     keyed.post("/completion", {**SHORT, "prompt": secret}, headers={"Authorization": f"Bearer {KEY}"})
     keyed.logged(lambda log: secret in log)
