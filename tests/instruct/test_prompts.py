@@ -8,9 +8,9 @@ from codecria.instruct import prompts
 from codecria.instruct.prompts import (
     SEEDS,
     description_prompt,
+    fault_of_description,
     function_prompt,
     functions_in,
-    is_no_description,
     questions_prompt,
     read_description,
     read_function,
@@ -113,9 +113,10 @@ def test_a_description_is_the_first_paragraph(questions):
 
 def test_words_that_give_the_answer_away_are_no_description():
     reference = "def first(seq):\n    return next(islice(seq, 0, None))\n"
-    assert is_no_description("Write a function that returns the first item.", reference) == ""
-    assert is_no_description("def first(seq): gives the first item.", reference) == "the description holds code"
-    assert is_no_description("Do return next(islice(seq, 0, None)).", reference) == "the description holds code"
+    assert fault_of_description("Write a function that returns the first item.", reference) == ""
+    assert fault_of_description("def first(seq): gives the first item.", reference) == "the description holds code"
+    assert fault_of_description("Do return next(islice(seq, 0, None)).", reference) == "the description holds code"
     # The function that the prompt shows, told again: what SmolLM2 does in a fifth of its answers.
     shown = description_prompt(QUESTION).partition("Task:")[2].partition("\n\n")[0]
-    assert is_no_description(read_description(shown), reference) == "the description is the example's"
+    assert fault_of_description(read_description(shown), reference) == "the description is the example's"
+    assert fault_of_description("Not clear to me.", reference) == "no description"

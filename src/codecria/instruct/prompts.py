@@ -77,6 +77,7 @@ empty text where there is no word."""
 
 _SHOWN_WORDS = "last word of a text"
 _TELLING_CHARACTERS = 15
+_LEAST_WORDS = 5
 
 FUNCTION_STOPS = (
     "\n```",
@@ -187,11 +188,13 @@ def description_prompt(question: Question) -> str:
     )
 
 
-def is_no_description(told: str, reference: str) -> str:
-    """Why words do not describe a function: they hold its code, or tell of the function that was shown; "" if they do.
+def fault_of_description(told: str, reference: str) -> str:
+    """Why words do not describe a function: too few, its code, or those of the function that was shown; "" if they do.
 
     A small model likes to repeat what it sees, and a question that holds its answer teaches and measures nothing.
     """
+    if len(told.split()) < _LEAST_WORDS:
+        return "no description"
     lines = [" ".join(line.split()) for line in reference.splitlines()]
     if re.search(r"\bdef \w+\(", told) or any(len(line) > _TELLING_CHARACTERS and line in told for line in lines):
         return "the description holds code"

@@ -13,7 +13,7 @@ from codecria.instruct.mining import mine_package
 from codecria.instruct.packages import fetch_packages, import_names
 from codecria.instruct.prompts import (
     description_prompt,
-    is_no_description,
+    fault_of_description,
     questions_prompt,
     read_description,
     read_questions,
@@ -137,9 +137,7 @@ def invented(
 
 def _described(question: Question, text: str, generator: str) -> Row:
     told = read_description(text)
-    if len(told.split()) < 5:
-        return dropped("no description", question.id)
-    if why := is_no_description(told, question.reference):
+    if why := fault_of_description(told, question.reference):
         return dropped(why, question.id)
     origin = question.origin.replace("mined", f"described {generator}", 1)
     return {"question": question_row(replace(question, text=told, origin=origin, alone=True))}

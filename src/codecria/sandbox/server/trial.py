@@ -10,13 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import candidate, confine, judge, wire
-from .watch import OverLimitError, Watch
+from .watch import REPORT_BYTES_MAX, OverLimitError, Watch
 
 if TYPE_CHECKING:
     from .halves import Half, Pair
 
 _DETAIL_CHARACTERS = 1000
-_REPORT_BYTES_MAX = 1 << 16
 _PATIENCE_S = 1.0
 _MEDDLED = "the program wrote to the sandbox's own pipes, or closed them"
 
@@ -106,7 +105,7 @@ class Trial(Watch):
         """What the program says of its own failure; that it failed is all that is believed."""
         report = self._report(5)
         count = int.from_bytes(report[1:5], "little")
-        if report[:1] != candidate.FAILED or count > _REPORT_BYTES_MAX:
+        if report[:1] != candidate.FAILED or count > REPORT_BYTES_MAX:
             return {"status": "failed", "detail": _MEDDLED}
         report = self._report(5 + count)
         try:

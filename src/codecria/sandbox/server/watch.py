@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 0.02
 _FILES_MAX = 10_000
 _DEPTH_MAX = 100
-_REPORT_BYTES_MAX = 1 << 16
+REPORT_BYTES_MAX = 1 << 16
 
 
 class OverLimitError(Exception):
@@ -79,7 +79,7 @@ class Watch:
             if descriptor == self._output_r:
                 self._collect()
                 continue
-            part = os.read(descriptor, _REPORT_BYTES_MAX)
+            part = os.read(descriptor, REPORT_BYTES_MAX)
             self._reports[descriptor] += part
             if not part:
                 self._ended.add(descriptor)
