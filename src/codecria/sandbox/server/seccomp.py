@@ -42,13 +42,7 @@ def build(column: int, processes: int, *, toolchains: bool = False) -> bytes:
         processes: how many processes the program may have; 1 refuses fork and exec, and signals to other processes.
         toolchains: refuses those signals whatever the number: what compilers start they only wait for.
     """
-    code: _Code = [
-        (_LOAD, 0, 0, _ARCH_AT),
-        (_EQUAL, 1, 0, syscalls.AUDIT_ARCH[column]),
-        (_RETURN, 0, 0, _KILL),
-        *_decide(column, _answers(processes, toolchains=toolchains), (_RETURN, 0, 0, _ERRNO | _ENOSYS)),
-    ]
-    return _packed(code)
+    return _packed(_whole(column, _answers(processes, toolchains=toolchains)))
 
 
 def split(column: int) -> tuple[bytes, bytes]:
@@ -64,13 +58,8 @@ def split(column: int) -> tuple[bytes, bytes]:
         "prctl": _one_of(0, (*_PRCTLS, _PR_SET_PDEATHSIG, _PR_SET_SECCOMP)),
         "clone": [_argument(0), (_BITS, 0, 1, _CLONE_NAMESPACES), refuse, allow],
     }
-    code: _Code = [
-        (_LOAD, 0, 0, _ARCH_AT),
-        (_EQUAL, 1, 0, syscalls.AUDIT_ARCH[column]),
-        (_RETURN, 0, 0, _KILL),
-        *_decide(column, answers | servers, (_RETURN, 0, 0, _ERRNO | _ENOSYS)),
-    ]
-    return _packed(code), _packed(_decide(column, {name: answers[name] for name in servers}, allow))
+    forks = _decide(column, {name: answers[name] for name in servers}, allow)
+    return _packed(_whole(column, answers | servers)), _packed(forks)
 
 
 def _answers(processes: int, *, toolchains: bool = False) -> dict[str, _Code]:
@@ -84,6 +73,16 @@ def _answers(processes: int, *, toolchains: bool = False) -> dict[str, _Code]:
         # Mono complains on every thread's start if it is refused.
         **({"sched_setscheduler": [pretend]} if toolchains else {}),
     }
+
+
+def _whole(column: int, answers: dict[str, _Code]) -> _Code:
+    """A filter that stands alone: of this processor's calls, and what is not listed is not there."""
+    return [
+        (_LOAD, 0, 0, _ARCH_AT),
+        (_EQUAL, 1, 0, syscalls.AUDIT_ARCH[column]),
+        (_RETURN, 0, 0, _KILL),
+        *_decide(column, answers, (_RETURN, 0, 0, _ERRNO | _ENOSYS)),
+    ]
 
 
 def _decide(column: int, answers: dict[str, _Code], otherwise: tuple[int, int, int, int]) -> _Code:
