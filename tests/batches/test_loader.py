@@ -167,15 +167,27 @@ def test_workers_do_not_outlive_the_run(thousand, tmp_path, how):
     assert not any(map(psutil.pid_exists, workers))
 
 
+def whole_files(loader, n):
+    """How many pieces of a sequence are files from end to end."""
+    place = loader.mixture.place(n)
+    source = loader._sources[place.source]
+    members = source.members[source.bounds[place.row] : source.bounds[place.row + 1]]
+    texts = [
+        (loader._texts["text"][row].as_py(), start, stop) for row, start, stop, *_ in source.pieces[members].tolist()
+    ]
+    return sum(start == 0 and stop == len(text) for text, start, stop in texts)
+
+
 def test_only_whole_documents_are_infilled_at_document_level(made):
     forms = {}
     for level in ("document", "context"):
         infill = InfillRecipe(level=level, rate=1.0, units="line")
         loader = sequences(made, recipe=RECIPE.model_copy(update={"infill": infill}))
-        forms[level] = {form for n in range(30) for form in loader.sequence(n).forms}
-    # Pieces of 200 tokens hold no whole file of this project.
-    assert forms["document"] == {"plain"}
-    assert {"psm", "spm"} <= forms["context"]
+        forms[level] = [loader.sequence(n).forms for n in range(30)]
+    # Pieces of 200 tokens hold few whole files of this project, and cut ones in every sequence.
+    for n, found in enumerate(forms["document"]):
+        assert sum(found.values()) - found["plain"] == whole_files(loader, n) < sum(found.values())
+    assert {"psm", "spm"} <= {form for found in forms["context"] for form in found}
 
 
 def test_conversations_and_packages_are_rendered_as_such(made, tmp_path):
