@@ -1,6 +1,7 @@
 """Four times the positions: θ raised, or positions interpolated, each without and with a short tuning.
 
-The base knows 512 positions with θ = 1e4. It is read, and tuned, at 2,048.
+The base knows 512 positions with θ = 1e4, and has learnt there to look back for a passage that comes again. It is
+read, and tuned on plain code, at 2,048.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from codecria.evaluation.run import evaluate
 from codecria.evaluation.subject import LocalSubject
 from codecria.evaluation.tasks.long_perplexity import LongPerplexityRecipe, LongText, bins, choose_long, score_long
 from codecria.model.config import RopeScaling
+from experiments.rope_theta.copies import copies_corpus
 from experiments.rope_theta.retrieval import PLACES, Repeat, gains, repeats
 from experiments.shared.drawing import new_plot, save_plot
 from experiments.shared.setting import opened
@@ -32,14 +34,15 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 THETA, FACTOR = 1e6, 4
 ARMS = ("as trained", "θ raised", "interpolated")
-DOCUMENTS, KEYS = 12, 6
+DOCUMENTS, KEYS = 24, 12
+PIECES = 1_500
 Tables = dict[str, dict[str, list[list[float]]]]
 """By arm and measure the values [seeds, items]."""
 
 
 def run(setting: Setting) -> None:
     """Tune, measure, write `results.json` and `plot.png`."""
-    base = setting.base()
+    base = _taught_base(setting)
     documents, (_, tokenizer) = setting.held_out(), opened(base)
     longest = FACTOR * setting.shape.max_positions
     asked = LongPerplexityRecipe(
@@ -55,6 +58,7 @@ def run(setting: Setting) -> None:
                 tables.setdefault(name, {}).setdefault(measure, []).append(values)
     figures = {name: {measure: _mean(rows) for measure, rows in table.items()} for name, table in tables.items()}
     last = [f"perplexity@{max(128, 2 * start)}" for start, _ in bins(longest)]
+    last += [f"{place}@{length}" for length in lengths for place in PLACES]
     results = {
         "question": __doc__,
         "theta": THETA,
@@ -76,6 +80,14 @@ def run(setting: Setting) -> None:
     }
     setting.write(results)
     _draw(results, lengths, setting.out / "plot.png")
+
+
+def _taught_base(setting: Setting) -> Path:
+    """The base behind a stage, within its positions, on pieces in which passages come again."""
+    base, positions = setting.base(), setting.shape.max_positions
+    pieces = 40 if setting.small else PIECES
+    corpus = copies_corpus(setting.corpus(), opened(base)[1], pieces, positions, setting.runs / "copies-corpus")
+    return setting.stage(HERE / "copies.yaml", base, "base-copies", f"corpus={corpus}")
 
 
 def _checkpoints(setting: Setting, base: Path, longest: int) -> dict[str, list[Path]]:

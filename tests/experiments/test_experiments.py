@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import HERE, NAMES
+from experiments.rope_theta.copies import PASSAGES, SHARE, with_passages_again
 from experiments.shared.statistics import over_items, over_seeds
 
 ROOT = HERE.parent
@@ -59,3 +60,12 @@ def test_items_are_paired_over_the_mean_of_the_seeds():
     before = np.random.default_rng(0).normal(size=(3, 200))
     found = over_items(before + 0.5, before, None, "key")
     assert math.isclose(found["mean"], 0.5) and found["high"] - found["low"] < 1e-9
+
+
+def test_passages_come_again_behind_themselves_and_nothing_is_lost():
+    for seed in range(20):
+        lines = [f"name_{seed}_{number} = {number}\n" for number in range(60)]
+        again = with_passages_again("".join(lines)).splitlines(keepends=True)
+        assert list(dict.fromkeys(again)) == lines  # first readings stand where they stood
+        added = sum(map(len, again)) - sum(map(len, lines))
+        assert added > 0 and added < 2 * PASSAGES * SHARE * sum(map(len, lines))
