@@ -27,12 +27,12 @@ def run(setting: Setting) -> None:
     foundation = str(setting.base()) if setting.small else DEFAULT
     random = setting.runs / "random-135m"
     write_random_weights(open_checkpoint(foundation), 0, random)
-    fewer = ("validation.sequences=2",) if setting.small else ()
+    changes = [f"corpus={setting.corpus('corpus-4mb')}", *(["validation.sequences=2"] if setting.small else [])]
     curves: dict[str, list[dict[str, Any]]] = {}
     for start, parent in zip(STARTS, (foundation, random), strict=True):
         for seed in setting.seeds[:1]:
             name = f"foundation-{start.replace(' ', '-')}-seed{seed}"
-            setting.stage(HERE / "recipe.yaml", parent, name, f"seed={seed}", *fewer)
+            setting.stage(HERE / "recipe.yaml", parent, name, f"seed={seed}", *changes)
             lines = read_metrics(setting.runs / name / "metrics.jsonl")
             held_out = {line["tokens"]: line["validation_loss"] for line in lines if "validation_loss" in line}
             curves[start] = [{"tokens": tokens, "loss": loss} for tokens, loss in held_out.items()]

@@ -60,8 +60,9 @@ def run(setting: Setting) -> None:
 
 def _data(setting: Setting, arm: str) -> list[str]:
     """What an arm changes in the recipe."""
+    corpus = f"corpus={setting.corpus('corpus-4mb')}"
     if arm == _CONTROL:
-        return ["batches.mixture={code: 1.0}", "batches.conversations=null"]
+        return [corpus, "batches.mixture={code: 1.0}", "batches.conversations=null"]
     path = setting.runs.parent / ARMS[arm] / "conversations.parquet"
     if setting.small:
         path = setting.runs / "conversations.parquet"
@@ -70,7 +71,7 @@ def _data(setting: Setting, arm: str) -> list[str]:
     if not path.exists():
         mend = "make them as the experiment's page says"
         raise CodecriaError(f"no conversations for the arm '{arm}'", where=path, mend=mend)
-    return [f"batches.conversations={path}"]
+    return [corpus, f"batches.conversations={path}"]
 
 
 def _small_parent(setting: Setting) -> str:

@@ -82,11 +82,11 @@ class Setting:
         """The base's."""
         return _SMALL_SHAPE if self.small else SHAPE
 
-    def corpus(self) -> Path:
-        """The corpus, built where it is not there."""
-        folder = self.runs / "corpus"
+    def corpus(self, name: str = "corpus") -> Path:
+        """The corpus of a recipe beside this file, built where it is not there."""
+        folder = self.runs / name
         if not (folder / "manifest.json").exists():
-            recipe = load_recipe(CorpusRecipe, HERE / "corpus.yaml")
+            recipe = load_recipe(CorpusRecipe, HERE / f"{name}.yaml")
             build_corpus(_own_source() if self.small else recipe, folder)
         return folder
 
