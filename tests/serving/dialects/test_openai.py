@@ -123,6 +123,19 @@ def test_logprobs(client, code_model):
     )
 
 
+def test_a_count_out_of_range_is_refused_and_ends_no_other_text(server):
+    long = {"prompt": "import os\n", "max_tokens": 600, "min_tokens": 600, "seed": 1, "stream": True}
+    with server.client.stream("POST", "/v1/completions", json=long) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        for top_k in (2**31, 2**63, 2**64 - 1):
+            refused = server.post("/v1/completions", {"prompt": "b", "max_tokens": 2, "top_k": top_k})
+            assert refused.status_code == 400 and "top_k" in refused.json()["error"]["message"]
+        *_, last, done = (line for line in lines if line)
+    assert json.loads(last.removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+    assert done == "data: [DONE]"
+
+
 def test_stop_strings_and_echo(client, code_model):
     text = code_model.complete("import os\n", max_tokens=20).text
     stop = text[4:6]
