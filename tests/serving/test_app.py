@@ -176,6 +176,21 @@ def test_metrics_count(server):
     assert 0 < server.number("codecria_cache_hit_share") < 1
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/completions", "/v1/chat/completions", "/v1/fim/completions", "/completion", "/infill", "/api/generate"],
+)
+def test_a_long_stop_string_is_one_and_of_many_there_are_too_many(server, path):
+    asked = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "input_prefix": "x", "input_suffix": "y"}
+
+    def status(stop):
+        body = {**asked, "max_tokens": 1, "n_predict": 1, "stream": False}
+        wrapped = {"options": {"num_predict": 1, "stop": stop}} if path.startswith("/api") else {"stop": stop}
+        return server.post(path, {**body, **wrapped}).status_code
+
+    assert [status(stop) for stop in ("x" * 100, ["x" * 100], ["x"] * 64, ["x"] * 65)] == [200, 200, 200, 400]
+
+
 def test_the_openapi_document_has_every_address_and_form(server):
     document = server.client.get("/openapi.json").json()
     for dialect in all_dialects():

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, Field
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.problems import BadRequest, Unsupported
-from codecria.serving.routes import Body, Count, Number
+from codecria.serving.routes import Body, Count, Number, Stop
 
 if TYPE_CHECKING:
     from codecria.tokenizer.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ class SamplingBody(Body):
     presence_penalty: Number = 0.0
     frequency_penalty: Number = 0.0
     seed: int = Field(-1, ge=-(2**63), le=2**64 - 1)
-    stop: str | list[str] = Field(default_factory=list[str], max_length=64)
+    stop: Stop = Field(default_factory=list[str])
     stream: bool = False
     cache_prompt: bool = True
     id_slot: Count = -1

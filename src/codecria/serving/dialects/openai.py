@@ -23,7 +23,7 @@ from codecria.serving.dialects.openai_answers import (
 )
 from codecria.serving.problems import BadRequest, NotFound, TooLong
 from codecria.serving.requests import Chat, Complete, Infill, TextRequest
-from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stream
+from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stop, Stream
 from codecria.serving.texts import Texts, raw_task
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _LEAST_TOP_P = 1e-6
 
-Stop = str | list[str]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
 Tokens = Annotated[int, Field(ge=0, le=2**31)]
 Limit = Annotated[int, Field(ge=-1, le=2**31)]
@@ -55,7 +54,7 @@ class SamplingBody(Body):
     n: int = Field(1, ge=1, le=1024)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    stop: Stop = Field(default_factory=list[str], max_length=64)
+    stop: Stop = Field(default_factory=list[str])
     seed: Seed | None = None
     presence_penalty: float = Field(0.0, ge=-100, le=100)
     frequency_penalty: float = Field(0.0, ge=-100, le=100)
