@@ -98,6 +98,13 @@ def test_completion_goes_on_from_text_ids_and_both(server, code_model):
         assert server.post("/completion", {"prompt": prompt, **options}).status_code == 400
 
 
+def test_a_prompt_with_pasted_markers_is_healed_where_that_is_wanted(server, code_model):
+    body = {"prompt": f"<PRE> import o <SUF>{SUFFIX} <MID>", "n_predict": 6, "temperature": 0, "return_tokens": True}
+    for heal in (True, False):
+        expected = code_model.infill("import o", SUFFIX, max_tokens=6, order="spm", heal=heal)
+        assert server.post("/completion", {**body, "heal": heal}).json()["tokens"] == expected.ids
+
+
 def test_stop_words_and_probabilities(server):
     whole = server.post("/completion", {"prompt": "import os\n", "n_predict": 20, "temperature": 0}).json()
     word = whole["content"][3:5]

@@ -123,6 +123,15 @@ def test_logprobs(client, code_model):
     )
 
 
+@pytest.mark.parametrize("asked", [{"logprobs": 0}, {"heal": False}])
+def test_behind_pasted_markers_tokens_are_the_text_where_they_are_told(server, code_model, asked):
+    expected = code_model.infill("import o", SUFFIX, max_tokens=6, order="spm", heal=False)
+    assert expected.ids != code_model.infill("import o", SUFFIX, max_tokens=6, order="spm").ids
+    body = {"prompt": f"<PRE> import o <SUF>{SUFFIX} <MID>", "max_tokens": 6, "temperature": 0}
+    choice = server.post("/v1/completions", {**body, **asked, "return_token_ids": True}).json()["choices"][0]
+    assert (choice["text"], choice["token_ids"]) == (expected.text, expected.ids)
+
+
 def test_a_count_out_of_range_is_refused_and_ends_no_other_text(server):
     long = {"prompt": "import os\n", "max_tokens": 600, "min_tokens": 600, "seed": 1, "stream": True}
     with server.client.stream("POST", "/v1/completions", json=long) as answer:
