@@ -151,6 +151,13 @@ def test_a_seed_repeats_a_text_and_minus_one_does_not(server):
     assert len(set(texts[1:])) == 4
 
 
+@pytest.mark.parametrize("token", ["²", "--1", "--5", "-", "5" * 5000, "-1", "99999999999", "٣", "5\n"])
+def test_a_bias_is_of_an_id_or_of_a_text_whatever_it_looks_like(server, token):
+    for biases in ([[token, 1]], {token: 1}):
+        answer = server.post("/infill", {**CODE, "n_predict": 1, "logit_bias": biases})
+        assert answer.status_code == (400 if token == "-1" else 200), answer.text
+
+
 def test_grammars_are_refused_not_ignored(server):
     for field in ({"grammar": 'root ::= "x"'}, {"json_schema": {"type": "object"}}):
         assert server.post("/completion", {"prompt": "x", **field}).status_code == 501

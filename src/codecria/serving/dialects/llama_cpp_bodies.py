@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, Field
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _RANDOM_SEEDS = (-1, 2**32 - 1)
 _SAMPLERS = {"k": "top_k", "p": "top_p", "m": "min_p", "t": "temperature", "i": "infill", "e": "penalties"}
 """Letters that name samplers in a string."""
+_ID = re.compile(r"-?[0-9]{1,10}")
 
 
 class SamplingBody(Body):
@@ -98,7 +100,7 @@ class SamplingBody(Body):
         pairs = self.logit_bias.items() if isinstance(self.logit_bias, dict) else self.logit_bias
         for token, bias in pairs:
             value = float("-inf") if bias is False else float(bias)
-            is_id = isinstance(token, int) or token.lstrip("-").isdigit()
+            is_id = isinstance(token, int) or bool(_ID.fullmatch(token))
             for id in [int(token)] if is_id else tokenizer.encode_infilling(str(token)):
                 biases[id] = value
         return biases
