@@ -191,6 +191,18 @@ def test_a_long_stop_string_is_one_and_of_many_there_are_too_many(server, path):
     assert [status(stop) for stop in ("x" * 100, ["x" * 100], ["x"] * 64, ["x"] * 65)] == [200, 200, 200, 400]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat", "/apply-template", "/page/chat"])
+def test_messages_are_nested_as_deep_as_is_wanted_and_not_deeper(server, path):
+    def status(levels):
+        nested = "[" * levels + "]" * levels
+        message = f'{{"role":"user","content":"hi","x":{nested}}}'
+        body = f'{{"messages":[{message}],"max_tokens":1,"options":{{"num_predict":1}},"stream":false}}'
+        return server.client.post(path, content=body.encode()).status_code
+
+    assert [status(levels) for levels in (2, 250, 300, 900)] == [200, 200, 400, 400]
+    assert not [line for line in server.log().splitlines() if '"level": "error"' in line]
+
+
 def test_the_openapi_document_has_every_address_and_form(server):
     document = server.client.get("/openapi.json").json()
     for dialect in all_dialects():

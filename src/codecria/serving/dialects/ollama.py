@@ -14,7 +14,7 @@ import orjson
 
 from codecria.serving.dialects.ollama_answers import answer, as_message, as_response, frames, loaded, timestamp
 from codecria.serving.dialects.ollama_bodies import GenerateBody, OllamaBody, OllamaChatBody, ShowBody
-from codecria.serving.dialects.openai import plain_messages
+from codecria.serving.dialects.openai import chat_task
 from codecria.serving.problems import BadRequest
 from codecria.serving.requests import Chat, Complete, Infill, TextRequest
 from codecria.serving.routes import NDJSON, Call, Dialect, Reply, Route, Stream
@@ -86,8 +86,7 @@ async def chat(call: Call) -> Reply | Stream:
     body.check()
     if not body.messages:
         return Reply(loaded(call, as_message))
-    task = Chat(orjson.dumps(plain_messages(body.messages)))
-    return await _answer(call, body, task, as_message, with_context=False)
+    return await _answer(call, body, chat_task(body.messages), as_message, with_context=False)
 
 
 async def _answer(

@@ -175,8 +175,7 @@ async def chat(call: Call) -> Reply | Stream:
         raise BadRequest("only text is supported", where="response_format", mend="leave it out")
     best = body.top_logprobs if body.logprobs else None
     sampling = body.sampling(body.max_tokens, call.backend.info.max_positions, best)
-    task = Chat(orjson.dumps(plain_messages(body.messages)))
-    texts = Texts(call, [TextRequest(task, sampling)])
+    texts = Texts(call, [TextRequest(chat_task(body.messages), sampling)])
     if body.stream:
         return Stream(chat_frames(call, texts, body.stream_options.include_usage))
     async with texts:
@@ -184,13 +183,17 @@ async def chat(call: Call) -> Reply | Stream:
         return Reply(chat_answer(call, texts.outcomes[0]))
 
 
-def plain_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages whose content is text: parts are joined, and what is no text is refused.
+def chat_task(messages: list[dict[str, Any]]) -> Chat:
+    """A conversation whose contents are text: parts are joined, and what is no text is refused.
 
     Raises:
-        BadRequest: a part is an image, a sound or a file.
+        BadRequest: a part is an image, a sound or a file, or a field has more levels than orjson writes (254).
     """
-    return [{**each, "content": _text(place, each.get("content"))} for place, each in enumerate(messages)]
+    plain = [{**each, "content": _text(place, each.get("content"))} for place, each in enumerate(messages)]
+    try:
+        return Chat(orjson.dumps(plain))
+    except orjson.JSONEncodeError:
+        raise BadRequest("a field is nested too deep", where="messages", mend="leave it out") from None
 
 
 def _text(place: int, content: Any) -> str:
