@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
 from codecria.common.errors import CodecriaError
 from codecria.generation.code_model import load
+from codecria.serving import guard
 from codecria.serving.app import build_app
 from codecria.serving.bridge import Bridge
 from codecria.serving.dialects import all_dialects, llama_cpp, openai
+from codecria.serving.problems import Unauthorised
 from codecria.serving.routes import Dialect, Reply, Route
 from codecria.serving.run import serve
 from codecria.serving.settings import Settings
@@ -104,6 +107,22 @@ def test_pages_of_other_origins_and_foreign_names_are_refused(server, keyed):
     assert allowed.headers["access-control-allow-origin"] == "https://page.example"
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     assert "access-control-allow-origin" not in keyed.client.options("/completion", headers=asked).headers
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[x]y", "//", "x", "", "http://", "http://a]@localhost"])
+def test_an_origin_that_is_no_address_is_foreign(server, origin):
+    assert server.post("/completion", SHORT, headers={"Origin": origin}).status_code == 403
+    assert '"level": "error"' not in server.log()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_key_of_any_letters_is_compared_as_it_is_sent(encoding):
+    settings = Settings(api_key="schlüssel")
+    asks = Headers(raw=[(b"authorization", "Bearer schlüssel".encode(encoding))])
+    guard.check_key(asks, settings)
+    for wrong in ("schlüssel!", "schl?ssel", "", "schlÃ¼ssel"):
+        with pytest.raises(Unauthorised):
+            guard.check_key(Headers(raw=[(b"x-api-key", wrong.encode("utf-8"))]), settings)
 
 
 def test_limits_of_the_body(server):
