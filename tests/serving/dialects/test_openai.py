@@ -5,6 +5,8 @@ import json
 import openai
 import pytest
 
+from codecria.serving.dialects.openai_answers import _Offsets
+from codecria.serving.requests import Piece
 from tests.serving.conftest import PREFIX, SUFFIX
 
 MESSAGES = [{"role": "user", "content": "Say something."}]
@@ -121,6 +123,17 @@ def test_logprobs(client, code_model):
     assert [token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.tokens] == (
         told.tokens
     )
+
+
+def test_offsets_count_characters_also_where_several_tokens_spell_one(code_model):
+    tokenizer = code_model.tokenizer
+    ids = tokenizer.encode("é😀x")
+    parts = [tokenizer.token_bytes(id) for id in ids]
+    told = _Offsets(tokenizer, 3, as_ids=False).told([Piece(0, id, "", log_probability=0.0) for id in ids])
+    assert told["tokens"][0].startswith("bytes:") and told["tokens"][-1] == "x"
+    before = [b"".join(parts[:place]).decode(errors="ignore") for place in range(len(parts))]
+    assert told["text_offset"] == [3 + len(text) for text in before]
+    assert told["text_offset"][-1] == 5
 
 
 @pytest.mark.parametrize("asked", [{"logprobs": 0}, {"heal": False}])
