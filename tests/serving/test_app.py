@@ -147,12 +147,21 @@ def test_a_long_body_is_waited_for_as_curl_sends_it(server):
     assert connection.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"x"', b"nul", b"\xff", b"[" * 5000, b'{"prompt":"\\ud800"}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b'"x"', b"nul", b"\xff", b"[" * 5000, b'"\\ud800"', b'{"a":"\\ud8"}']
+)
 def test_bodies_that_are_no_objects(server, data):
     for path in ("/completion", "/v1/chat/completions", "/infill"):
         answer = server.client.post(path, content=data)
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["message"]
+
+
+def test_half_a_surrogate_pair_is_a_replacement_character(server, code_model):
+    text = r"\ud83d \ud83d\ude00 \ude00\uD83D\u00e9 \\ud83d \n\\\ud83d\ud83d\ude00 \ud83d"
+    told = server.client.post("/tokenize", content=f'{{"content":"{text}"}}'.encode()).json()
+    expected = "\ufffd 😀 \ufffd\ufffdé \\ud83d \n\\\ufffd😀 \ufffd"
+    assert code_model.tokenizer.decode(told["tokens"]) == expected
 
 
 def test_addresses_and_methods_that_are_not_there(server):
