@@ -125,6 +125,15 @@ def test_logprobs(client, code_model):
     )
 
 
+def test_log_probabilities_are_told_where_they_are_asked_for(server):
+    def told(**asked):
+        body = {"prompt": "import o", "max_tokens": 2, "temperature": 0, **asked}
+        return server.post("/v1/completions", body).json()["choices"][0]["logprobs"]
+
+    assert [told(), told(logprobs=None), told(logprobs=False)] == [None] * 3
+    assert [len(told(logprobs=best)["top_logprobs"][0]) for best in (0, True, 3)] == [0, 1, 3]
+
+
 def test_offsets_count_characters_also_where_several_tokens_spell_one(code_model):
     tokenizer = code_model.tokenizer
     ids = tokenizer.encode("é😀x")

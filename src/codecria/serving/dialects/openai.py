@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import orjson
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.dialects.openai_answers import (
@@ -35,6 +35,14 @@ Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
 Tokens = Annotated[int, Field(ge=0, le=2**31)]
 Limit = Annotated[int, Field(ge=-1, le=2**31)]
 """Tokens; -1 for as many as the context holds."""
+
+
+def _unless_false(value: Any) -> Any:
+    """A number, or the boolean that chats have: false is none, and not 0, which asks for the token's own alone."""
+    return None if value is False else value
+
+
+Best = Annotated[int | None, Field(ge=0, le=20), BeforeValidator(_unless_false)]
 
 
 class StreamOptions(Body):
@@ -98,7 +106,7 @@ class CompletionBody(SamplingBody):
     prompt: str | list[int] | list[str] | list[list[int]] = ""
     suffix: str | None = None
     max_tokens: Limit = Field(16, validation_alias=AliasChoices("max_tokens", "n_predict", "num_predict"))
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: Best = None
     echo: bool = False
     best_of: int | None = Field(None, ge=1)
     heal: bool = True
