@@ -150,6 +150,11 @@ def test_mark_missing_from_standard_input(run, infill_model):
     one_line(run("infill", "-", "--model", infill_model, stdin="no mark"), "standard input", "0 times")
 
 
+@pytest.mark.parametrize("command", ["complete", "chat"])
+def test_standard_input_that_is_no_text(run, plain_model, command):
+    one_line(run(command, "--model", plain_model, stdin=b"x = 'caf\xe9'\n"), "standard input", "not UTF-8 at byte 8")
+
+
 def test_unknown_task(run, plain_model):
     one_line(run("evaluate", "--model", plain_model, "--tasks", "human_evil"), "did you mean 'human_eval'?")
 

@@ -109,6 +109,12 @@ def test_the_ends_of_the_draw_choose_a_possible_token(draw):
         assert sample(scores, [options], [draw]).item() in (10, 20, 30)
 
 
+def test_a_count_of_candidates_that_no_tensor_holds_keeps_all():
+    scores, draws = random_scores(400, rows=2), [0.3, 0.9]
+    few, huge, all_of_them = (SamplingOptions(temperature=1.0, top_k=count) for count in (5, 2**63, 400))
+    assert sample(scores, [few, huge], draws).tolist() == sample(scores, [few, all_of_them], draws).tolist()
+
+
 def test_a_row_does_not_depend_on_its_batch():
     scores = random_scores(400, rows=7)
     draws = [sampling_draw(0, row, 3) for row in range(7)]

@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
 from codecria.common.errors import CodecriaError
 from codecria.generation.code_model import load
+from codecria.serving import guard
 from codecria.serving.app import build_app
 from codecria.serving.bridge import Bridge
 from codecria.serving.dialects import all_dialects, llama_cpp, openai
+from codecria.serving.problems import Unauthorised
 from codecria.serving.routes import Dialect, Reply, Route
 from codecria.serving.run import serve
 from codecria.serving.settings import Settings
@@ -106,6 +109,22 @@ def test_pages_of_other_origins_and_foreign_names_are_refused(server, keyed):
     assert "access-control-allow-origin" not in keyed.client.options("/completion", headers=asked).headers
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://[x]y", "//", "x", "", "http://", "http://a]@localhost"])
+def test_an_origin_that_is_no_address_is_foreign(server, origin):
+    assert server.post("/completion", SHORT, headers={"Origin": origin}).status_code == 403
+    assert '"level": "error"' not in server.log()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_key_of_any_letters_is_compared_as_it_is_sent(encoding):
+    settings = Settings(api_key="schlüssel")
+    asks = Headers(raw=[(b"authorization", "Bearer schlüssel".encode(encoding))])
+    guard.check_key(asks, settings)
+    for wrong in ("schlüssel!", "schl?ssel", "", "schlÃ¼ssel"):
+        with pytest.raises(Unauthorised):
+            guard.check_key(Headers(raw=[(b"x-api-key", wrong.encode("utf-8"))]), settings)
+
+
 def test_limits_of_the_body(server):
     told = raw(server, b"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n{")
     assert told.recv(4096).startswith(b"HTTP/1.1 413")
@@ -128,12 +147,21 @@ def test_a_long_body_is_waited_for_as_curl_sends_it(server):
     assert connection.recv(4096).startswith(b"HTTP/1.1 200")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'"x"', b"nul", b"\xff", b"[" * 5000, b'{"prompt":"\\ud800"}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b'"x"', b"nul", b"\xff", b"[" * 5000, b'"\\ud800"', b'{"a":"\\ud8"}']
+)
 def test_bodies_that_are_no_objects(server, data):
     for path in ("/completion", "/v1/chat/completions", "/infill"):
         answer = server.client.post(path, content=data)
         assert answer.status_code == 400, answer.text
         assert answer.json()["error"]["message"]
+
+
+def test_half_a_surrogate_pair_is_a_replacement_character(server, code_model):
+    text = r"\ud83d \ud83d\ude00 \ude00\uD83D\u00e9 \\ud83d \n\\\ud83d\ud83d\ude00 \ud83d"
+    told = server.client.post("/tokenize", content=f'{{"content":"{text}"}}'.encode()).json()
+    expected = "\ufffd 😀 \ufffd\ufffdé \\ud83d \n\\\ufffd😀 \ufffd"
+    assert code_model.tokenizer.decode(told["tokens"]) == expected
 
 
 def test_addresses_and_methods_that_are_not_there(server):
@@ -174,6 +202,33 @@ def test_metrics_count(server):
     assert after[2] == before[2] + 1
     assert server.number("llamacpp:tokens_predicted_total") == after[1]
     assert 0 < server.number("codecria_cache_hit_share") < 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/completions", "/v1/chat/completions", "/v1/fim/completions", "/completion", "/infill", "/api/generate"],
+)
+def test_a_long_stop_string_is_one_and_of_many_there_are_too_many(server, path):
+    asked = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "input_prefix": "x", "input_suffix": "y"}
+
+    def status(stop):
+        body = {**asked, "max_tokens": 1, "n_predict": 1, "stream": False}
+        wrapped = {"options": {"num_predict": 1, "stop": stop}} if path.startswith("/api") else {"stop": stop}
+        return server.post(path, {**body, **wrapped}).status_code
+
+    assert [status(stop) for stop in ("x" * 100, ["x" * 100], ["x"] * 64, ["x"] * 65)] == [200, 200, 200, 400]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat", "/apply-template", "/page/chat"])
+def test_messages_are_nested_as_deep_as_is_wanted_and_not_deeper(server, path):
+    def status(levels):
+        nested = "[" * levels + "]" * levels
+        message = f'{{"role":"user","content":"hi","x":{nested}}}'
+        body = f'{{"messages":[{message}],"max_tokens":1,"options":{{"num_predict":1}},"stream":false}}'
+        return server.client.post(path, content=body.encode()).status_code
+
+    assert [status(levels) for levels in (2, 250, 300, 900)] == [200, 200, 400, 400]
+    assert not [line for line in server.log().splitlines() if '"level": "error"' in line]
 
 
 def test_the_openapi_document_has_every_address_and_form(server):

@@ -36,9 +36,9 @@ BODY = {
     "system": "s", "template": "{{ .Prompt }}", "images": [], "keep_alive": "5m", "think": False, "format": "",
 }  # fmt: skip
 STRANGE = [
-    None, True, False, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 1e308, -1e308, 1e-320, "", "x", "\u0000", "é😀",
-    "<PRE> a <SUF>b <MID>", "<|im_end|>", "../../etc/passwd", "A" * 5000, [], [[]], [[[]]], [None], ["x", 1],
-    [1, 2, 999999], {}, {"a": {}}, [{}] * 50,
+    None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, 2**64 - 1, -(2**63), 1e308, -1e308, 1e-320, "", "x",
+    "\u0000", "é😀", "<PRE> a <SUF>b <MID>", "<|im_end|>", "../../etc/passwd", "A" * 5000, [], [[]], [[[]]], [None],
+    ["x", 1], [1, 2, 999999], {}, {"a": {}}, [{}] * 50,
     [{"role": "user"}], [{"role": "user", "content": [{"type": "text"}]}], {"type": "json_object"}, "kpmti",
 ]  # fmt: skip
 DIALECTS = {dialect.name: dialect for dialect in [*all_dialects(), PAGE]}

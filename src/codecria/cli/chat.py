@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from codecria.cli import options
+from codecria.cli.complete import decoded
 
 
 def chat(
@@ -50,5 +51,5 @@ def chat(
 def _ask() -> str | None:
     if sys.stdin.isatty():
         typer.echo("> ", nl=False, err=True)
-    line = sys.stdin.readline()
-    return line.rstrip("\n") or None
+    line = decoded(sys.stdin.buffer.readline())
+    return line.rstrip("\r\n") or None

@@ -64,15 +64,21 @@ def _read(prompt: str | None, file: Path | None) -> str:
     if prompt is None or prompt == "-":
         if sys.stdin.isatty():
             raise CodecriaError("no text", where="PROMPT", mend="give it as an argument, or pipe it in")
-        return sys.stdin.read()
+        return decoded(sys.stdin.buffer.read())
     return prompt
 
 
 def read_text(path: Path) -> str:
     """A file's text, line ends kept; one line of error when it is missing, unreadable or not UTF-8."""
     try:
-        return path.read_bytes().decode()
+        return decoded(path.read_bytes(), path)
     except OSError as error:
         raise explain_os_error(error, path) from error
+
+
+def decoded(data: bytes, where: str | Path = "standard input") -> str:
+    """Bytes as text; one line of error when they are not UTF-8."""
+    try:
+        return data.decode()
     except UnicodeDecodeError as error:
-        raise CodecriaError(f"not UTF-8 at byte {error.start}", where=path, mend="convert it first") from error
+        raise CodecriaError(f"not UTF-8 at byte {error.start}", where=where, mend="convert it first") from error

@@ -237,7 +237,8 @@ def candidates(scaled_BV: Tensor, options: Sequence[SamplingOptions]) -> tuple[T
     if _way(options[0]) == "all":
         weights_BV = scaled_BV.exp().double()
         return weights_BV.where(weights_BV >= min_p_B1, 0.0) if bool(min_p_B1.any()) else weights_BV, None
-    top_k_B1 = torch.tensor([each.top_k or scaled_BV.shape[-1] for each in options], device=device)[:, None]
+    vocabulary = scaled_BV.shape[-1]
+    top_k_B1 = torch.tensor([min(each.top_k or vocabulary, vocabulary) for each in options], device=device)[:, None]
     top_p_B1 = torch.tensor([each.top_p for each in options], dtype=torch.float64, device=device)[:, None]
     counted = any(not each.top_k for each in options)
     limited = torch.tensor([bool(each.top_k) for each in options], device=device)[:, None]
@@ -249,7 +250,7 @@ def candidates(scaled_BV: Tensor, options: Sequence[SamplingOptions]) -> tuple[T
         weights_BC = weights_BC.where(torch.arange(weights_BC.shape[-1], device=device) < top_k_B1, 0.0)
         total_B1 = weights_BC.sum(dim=-1, keepdim=True)
         enough = limited | (total_B1 >= top_p_B1 * all_B1)
-        if count >= scaled_BV.shape[-1] or bool(enough.all()):
+        if count >= vocabulary or bool(enough.all()):
             break
         count *= _MORE_CANDIDATES
     weights_BC = weights_BC / total_B1.where(limited, all_B1)

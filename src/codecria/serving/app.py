@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, cast
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("codecria.serving")
 
 _GONE = 499
+_ESCAPES = re.compile(rb"\\(?:u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2}|(u[dD][89a-fA-F][\da-fA-F]{2})|.)")
+"""Escapes of JSON; group 1 is half a pair."""
 
 
 def build_app(backend: Backend, dialects: Sequence[Dialect], settings: Settings) -> Starlette:
@@ -184,7 +187,7 @@ class Endpoint:
         if self._settings.log_prompts:
             _log.info("body", extra={"notes": {"path": self._path, "body": data.decode(errors="replace")}})
         try:
-            body = orjson.loads(bytes(data) or b"{}")
+            body = _read_json(bytes(data) or b"{}")
         except orjson.JSONDecodeError as error:
             raise BadRequest(f"the body is not JSON: {error.msg} at character {error.pos}") from None
         if not isinstance(body, dict):
@@ -194,6 +197,14 @@ class Endpoint:
     def _write_log(self, method: str, status: int, seconds: float, call: Call) -> None:
         notes = {"method": method, "path": self._path, "status": status, "ms": round(1000 * seconds), **call.notes}
         _log.info("request", extra={"notes": notes})
+
+
+def _read_json(data: bytes) -> Any:
+    """JSON as Go reads it, and so Ollama: half a surrogate pair is U+FFFD. An editor may cut a character in two."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return orjson.loads(_ESCAPES.sub(lambda found: rb"\ufffd" if found[1] else found[0], data))
 
 
 class _GoneError(Exception):

@@ -27,6 +27,7 @@ NDJSON = "application/x-ndjson"
 
 Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 Count = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Stop = str | Annotated[list[str], Field(max_length=64)]
 
 
 class Body(BaseModel):

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
 
 def raw_task(call: Call, prompt: str, heal: bool) -> Complete | Infill:
     """What a raw prompt asks for: a middle where it is laid out with markers, else that it be gone on from."""
-    if call.settings.markers_in_text and call.backend.sentinels is not None:
-        found = parse_markers(prompt)
-        if found is not None:
-            return found
-    return Complete(prompt, heal)
+    return marked_task(call, prompt, heal) or Complete(prompt, heal)
+
+
+def marked_task(call: Call, prompt: str, heal: bool) -> Infill | None:
+    """The middle that a prompt with markers asks for; None for any other prompt, and where markers are only text."""
+    understood = call.settings.markers_in_text and call.backend.sentinels is not None
+    found = parse_markers(prompt) if understood else None
+    return found and replace(found, heal=heal)
 
 
 class Texts:

@@ -98,6 +98,13 @@ def test_completion_goes_on_from_text_ids_and_both(server, code_model):
         assert server.post("/completion", {"prompt": prompt, **options}).status_code == 400
 
 
+def test_a_prompt_with_pasted_markers_is_healed_where_that_is_wanted(server, code_model):
+    body = {"prompt": f"<PRE> import o <SUF>{SUFFIX} <MID>", "n_predict": 6, "temperature": 0, "return_tokens": True}
+    for heal in (True, False):
+        expected = code_model.infill("import o", SUFFIX, max_tokens=6, order="spm", heal=heal)
+        assert server.post("/completion", {**body, "heal": heal}).json()["tokens"] == expected.ids
+
+
 def test_stop_words_and_probabilities(server):
     whole = server.post("/completion", {"prompt": "import os\n", "n_predict": 20, "temperature": 0}).json()
     word = whole["content"][3:5]
@@ -142,6 +149,13 @@ def test_a_seed_repeats_a_text_and_minus_one_does_not(server):
     texts = [server.post("/completion", {**body, "seed": seed}).json()["content"] for seed in (7, 7, -1, -1, 2**32 - 1)]
     assert texts[0] == texts[1]
     assert len(set(texts[1:])) == 4
+
+
+@pytest.mark.parametrize("token", ["²", "--1", "--5", "-", "5" * 5000, "-1", "99999999999", "٣", "5\n"])
+def test_a_bias_is_of_an_id_or_of_a_text_whatever_it_looks_like(server, token):
+    for biases in ([[token, 1]], {token: 1}):
+        answer = server.post("/infill", {**CODE, "n_predict": 1, "logit_bias": biases})
+        assert answer.status_code == (400 if token == "-1" else 200), answer.text
 
 
 def test_grammars_are_refused_not_ignored(server):

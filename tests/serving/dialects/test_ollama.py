@@ -62,6 +62,17 @@ def test_markers_in_a_prompt_are_the_layout(client, code_model, raw):
         assert client.generate("x", prompt=prompt, raw=raw, options=GREEDY).response == expected
 
 
+@pytest.mark.parametrize("raw", [True, False])
+def test_behind_pasted_markers_tokens_are_the_text_where_they_are_told(server, code_model, raw):
+    expected = code_model.infill("import o", SUFFIX, max_tokens=6, order="spm", heal=False)
+    body = {"prompt": f"<PRE> import o <SUF>{SUFFIX} <MID>", "raw": raw, "stream": False, "logprobs": True}
+    told = server.post("/api/generate", {**body, "options": {"num_predict": 6, "temperature": 0}}).json()
+    assert told["response"] == expected.text
+    assert [each["bytes"] for each in told["logprobs"]] == [
+        list(code_model.tokenizer.token_bytes(id)) for id in expected.ids
+    ]
+
+
 def test_raw_template_and_chat_prompts(client, code_model):
     raw = client.generate("x", prompt="import os\n", raw=True, options=GREEDY)
     assert raw.response == code_model.complete("import os\n", max_tokens=10).text

@@ -5,6 +5,8 @@ import json
 import openai
 import pytest
 
+from codecria.serving.dialects.openai_answers import _Offsets
+from codecria.serving.requests import Piece
 from tests.serving.conftest import PREFIX, SUFFIX
 
 MESSAGES = [{"role": "user", "content": "Say something."}]
@@ -121,6 +123,48 @@ def test_logprobs(client, code_model):
     assert [token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.tokens] == (
         told.tokens
     )
+
+
+def test_log_probabilities_are_told_where_they_are_asked_for(server):
+    def told(**asked):
+        body = {"prompt": "import o", "max_tokens": 2, "temperature": 0, **asked}
+        return server.post("/v1/completions", body).json()["choices"][0]["logprobs"]
+
+    assert [told(), told(logprobs=None), told(logprobs=False)] == [None] * 3
+    assert [len(told(logprobs=best)["top_logprobs"][0]) for best in (0, True, 3)] == [0, 1, 3]
+
+
+def test_offsets_count_characters_also_where_several_tokens_spell_one(code_model):
+    tokenizer = code_model.tokenizer
+    ids = tokenizer.encode("é😀x")
+    parts = [tokenizer.token_bytes(id) for id in ids]
+    told = _Offsets(tokenizer, 3, as_ids=False).told([Piece(0, id, "", log_probability=0.0) for id in ids])
+    assert told["tokens"][0].startswith("bytes:") and told["tokens"][-1] == "x"
+    before = [b"".join(parts[:place]).decode(errors="ignore") for place in range(len(parts))]
+    assert told["text_offset"] == [3 + len(text) for text in before]
+    assert told["text_offset"][-1] == 5
+
+
+@pytest.mark.parametrize("asked", [{"logprobs": 0}, {"heal": False}])
+def test_behind_pasted_markers_tokens_are_the_text_where_they_are_told(server, code_model, asked):
+    expected = code_model.infill("import o", SUFFIX, max_tokens=6, order="spm", heal=False)
+    assert expected.ids != code_model.infill("import o", SUFFIX, max_tokens=6, order="spm").ids
+    body = {"prompt": f"<PRE> import o <SUF>{SUFFIX} <MID>", "max_tokens": 6, "temperature": 0}
+    choice = server.post("/v1/completions", {**body, **asked, "return_token_ids": True}).json()["choices"][0]
+    assert (choice["text"], choice["token_ids"]) == (expected.text, expected.ids)
+
+
+def test_a_count_out_of_range_is_refused_and_ends_no_other_text(server):
+    long = {"prompt": "import os\n", "max_tokens": 600, "min_tokens": 600, "seed": 1, "stream": True}
+    with server.client.stream("POST", "/v1/completions", json=long) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        for top_k in (2**31, 2**63, 2**64 - 1):
+            refused = server.post("/v1/completions", {"prompt": "b", "max_tokens": 2, "top_k": top_k})
+            assert refused.status_code == 400 and "top_k" in refused.json()["error"]["message"]
+        *_, last, done = (line for line in lines if line)
+    assert json.loads(last.removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+    assert done == "data: [DONE]"
 
 
 def test_stop_strings_and_echo(client, code_model):

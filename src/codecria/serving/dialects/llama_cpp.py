@@ -11,6 +11,8 @@ import asyncio
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from codecria.serving.dialects.llama_cpp_answers import frames, reply, settings_told
 from codecria.serving.dialects.llama_cpp_bodies import (
     ApplyTemplateBody,
@@ -20,7 +22,7 @@ from codecria.serving.dialects.llama_cpp_bodies import (
     SamplingBody,
     TokenizeBody,
 )
-from codecria.serving.dialects.openai import models, plain_messages
+from codecria.serving.dialects.openai import chat_task, models
 from codecria.serving.problems import TooLong, Unsupported
 from codecria.serving.requests import Complete, Infill, TextRequest
 from codecria.serving.routes import Call, Dialect, Reply, Route, Stream
@@ -130,7 +132,7 @@ async def detokenize(call: Call) -> Reply:
 
 async def apply_template(call: Call) -> Reply:
     """POST /apply-template."""
-    messages = plain_messages(call.read(ApplyTemplateBody).messages)
+    messages = orjson.loads(chat_task(call.read(ApplyTemplateBody).messages).messages)
     return Reply({"prompt": await asyncio.to_thread(render_chat, call.backend.tokenizer, messages)})
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, Field
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.problems import BadRequest, Unsupported
-from codecria.serving.routes import Body, Count, Number
+from codecria.serving.routes import Body, Count, Number, Stop
 
 if TYPE_CHECKING:
     from codecria.tokenizer.tokenizer import Tokenizer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _RANDOM_SEEDS = (-1, 2**32 - 1)
 _SAMPLERS = {"k": "top_k", "p": "top_p", "m": "min_p", "t": "temperature", "i": "infill", "e": "penalties"}
 """Letters that name samplers in a string."""
+_ID = re.compile(r"-?[0-9]{1,10}")
 
 
 class SamplingBody(Body):
@@ -34,7 +36,7 @@ class SamplingBody(Body):
     presence_penalty: Number = 0.0
     frequency_penalty: Number = 0.0
     seed: int = Field(-1, ge=-(2**63), le=2**64 - 1)
-    stop: str | list[str] = Field(default_factory=list[str], max_length=64)
+    stop: Stop = Field(default_factory=list[str])
     stream: bool = False
     cache_prompt: bool = True
     id_slot: Count = -1
@@ -98,7 +100,7 @@ class SamplingBody(Body):
         pairs = self.logit_bias.items() if isinstance(self.logit_bias, dict) else self.logit_bias
         for token, bias in pairs:
             value = float("-inf") if bias is False else float(bias)
-            is_id = isinstance(token, int) or token.lstrip("-").isdigit()
+            is_id = isinstance(token, int) or bool(_ID.fullmatch(token))
             for id in [int(token)] if is_id else tokenizer.encode_infilling(str(token)):
                 biases[id] = value
         return biases

@@ -10,10 +10,10 @@ from typing import Annotated
 from pydantic import AliasChoices, Field
 
 from codecria.generation.sampling import SamplingOptions
-from codecria.serving.dialects.openai import Seed, Stop, Tokens, error
+from codecria.serving.dialects.openai import Seed, Tokens, error
 from codecria.serving.dialects.openai_answers import chat_answer, chat_frames
 from codecria.serving.requests import Complete, Infill, TextRequest
-from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stream
+from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stop, Stream
 from codecria.serving.texts import Texts, raw_task
 
 _LEAST_TOP_P = 1e-6
@@ -31,7 +31,7 @@ class FimBody(Body):
     temperature: float = Field(_TEMPERATURE, ge=0, le=100)
     top_p: float = Field(1.0, ge=0, le=1)
     random_seed: Annotated[Seed | None, Field(validation_alias=AliasChoices("random_seed", "seed"))] = None
-    stop: Stop = Field(default_factory=list[str], max_length=64)
+    stop: Stop = Field(default_factory=list[str])
     stream: bool = False
 
     def sampling(self, longest: int) -> SamplingOptions:

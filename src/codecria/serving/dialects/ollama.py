@@ -14,12 +14,11 @@ import orjson
 
 from codecria.serving.dialects.ollama_answers import answer, as_message, as_response, frames, loaded, timestamp
 from codecria.serving.dialects.ollama_bodies import GenerateBody, OllamaBody, OllamaChatBody, ShowBody
-from codecria.serving.dialects.openai import plain_messages
-from codecria.serving.markers import parse_markers
+from codecria.serving.dialects.openai import chat_task
 from codecria.serving.problems import BadRequest
 from codecria.serving.requests import Chat, Complete, Infill, TextRequest
 from codecria.serving.routes import NDJSON, Call, Dialect, Reply, Route, Stream
-from codecria.serving.texts import Texts, raw_task
+from codecria.serving.texts import Texts, marked_task, raw_task
 from codecria.tokenizer.chat import encode_chat
 
 if TYPE_CHECKING:
@@ -57,11 +56,10 @@ async def _task(call: Call, body: GenerateBody) -> Complete | Infill | Chat:
         return raw_task(call, body.filled_template() if body.template else body.prompt, heal)
     if body.context:
         return await asyncio.to_thread(_go_on, call, body)
-    if call.settings.markers_in_text and call.backend.sentinels is not None:
-        # llm-ls fills a template itself and does not say that its prompt is raw.
-        found = parse_markers(body.prompt)
-        if found is not None:
-            return found
+    # llm-ls fills a template itself and does not say that its prompt is raw.
+    found = marked_task(call, body.prompt, heal)
+    if found is not None:
+        return found
     if call.backend.tokenizer.chat_template is None:
         return raw_task(call, f"{body.system}\n\n{body.prompt}" if body.system else body.prompt, heal)
     return Chat(orjson.dumps(_messages(body)))
@@ -88,8 +86,7 @@ async def chat(call: Call) -> Reply | Stream:
     body.check()
     if not body.messages:
         return Reply(loaded(call, as_message))
-    task = Chat(orjson.dumps(plain_messages(body.messages)))
-    return await _answer(call, body, task, as_message, with_context=False)
+    return await _answer(call, body, chat_task(body.messages), as_message, with_context=False)
 
 
 async def _answer(

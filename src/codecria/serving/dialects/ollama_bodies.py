@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.problems import BadRequest
-from codecria.serving.routes import Body, Count, Number
+from codecria.serving.routes import Body, Count, Number, Stop
 
 _LEAST_TOP_P = 1e-6
 _ACTION = re.compile(r"{{-?\s*(.*?)\s*-?}}", re.DOTALL)
@@ -30,7 +30,7 @@ class OllamaOptions(Body):
     presence_penalty: Number = 0.0
     frequency_penalty: Number = 0.0
     seed: int = Field(-1, ge=-(2**63), le=2**64 - 1)
-    stop: str | list[str] = Field(default_factory=list[str], max_length=64)
+    stop: Stop = Field(default_factory=list[str])
 
 
 class OllamaBody(Body):

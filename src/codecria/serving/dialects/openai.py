@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import orjson
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.dialects.openai_answers import (
@@ -23,7 +23,7 @@ from codecria.serving.dialects.openai_answers import (
 )
 from codecria.serving.problems import BadRequest, NotFound, TooLong
 from codecria.serving.requests import Chat, Complete, Infill, TextRequest
-from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stream
+from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stop, Stream
 from codecria.serving.texts import Texts, raw_task
 
 if TYPE_CHECKING:
@@ -31,11 +31,18 @@ if TYPE_CHECKING:
 
 _LEAST_TOP_P = 1e-6
 
-Stop = str | list[str]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
 Tokens = Annotated[int, Field(ge=0, le=2**31)]
 Limit = Annotated[int, Field(ge=-1, le=2**31)]
 """Tokens; -1 for as many as the context holds."""
+
+
+def _unless_false(value: Any) -> Any:
+    """A number, or the boolean that chats have: false is none, and not 0, which asks for the token's own alone."""
+    return None if value is False else value
+
+
+Best = Annotated[int | None, Field(ge=0, le=20), BeforeValidator(_unless_false)]
 
 
 class StreamOptions(Body):
@@ -50,12 +57,12 @@ class SamplingBody(Body):
     model: str = ""
     temperature: float = Field(1.0, ge=0, le=100)
     top_p: float = Field(1.0, ge=0, le=1)
-    top_k: int = Field(0, ge=-1)
+    top_k: int = Field(0, ge=-1, lt=2**31)
     min_p: float = Field(0.0, ge=0, le=1)
     n: int = Field(1, ge=1, le=1024)
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    stop: Stop = Field(default_factory=list[str], max_length=64)
+    stop: Stop = Field(default_factory=list[str])
     seed: Seed | None = None
     presence_penalty: float = Field(0.0, ge=-100, le=100)
     frequency_penalty: float = Field(0.0, ge=-100, le=100)
@@ -99,7 +106,7 @@ class CompletionBody(SamplingBody):
     prompt: str | list[int] | list[str] | list[list[int]] = ""
     suffix: str | None = None
     max_tokens: Limit = Field(16, validation_alias=AliasChoices("max_tokens", "n_predict", "num_predict"))
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: Best = None
     echo: bool = False
     best_of: int | None = Field(None, ge=1)
     heal: bool = True
@@ -176,8 +183,7 @@ async def chat(call: Call) -> Reply | Stream:
         raise BadRequest("only text is supported", where="response_format", mend="leave it out")
     best = body.top_logprobs if body.logprobs else None
     sampling = body.sampling(body.max_tokens, call.backend.info.max_positions, best)
-    task = Chat(orjson.dumps(plain_messages(body.messages)))
-    texts = Texts(call, [TextRequest(task, sampling)])
+    texts = Texts(call, [TextRequest(chat_task(body.messages), sampling)])
     if body.stream:
         return Stream(chat_frames(call, texts, body.stream_options.include_usage))
     async with texts:
@@ -185,13 +191,17 @@ async def chat(call: Call) -> Reply | Stream:
         return Reply(chat_answer(call, texts.outcomes[0]))
 
 
-def plain_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages whose content is text: parts are joined, and what is no text is refused.
+def chat_task(messages: list[dict[str, Any]]) -> Chat:
+    """A conversation whose contents are text: parts are joined, and what is no text is refused.
 
     Raises:
-        BadRequest: a part is an image, a sound or a file.
+        BadRequest: a part is an image, a sound or a file, or a field has more levels than orjson writes (254).
     """
-    return [{**each, "content": _text(place, each.get("content"))} for place, each in enumerate(messages)]
+    plain = [{**each, "content": _text(place, each.get("content"))} for place, each in enumerate(messages)]
+    try:
+        return Chat(orjson.dumps(plain))
+    except orjson.JSONEncodeError:
+        raise BadRequest("a field is nested too deep", where="messages", mend="leave it out") from None
 
 
 def _text(place: int, content: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codecria.serving.routes import DONE, Call, sse
 from codecria.serving.texts import Texts, spelled
+from codecria.tokenizer.stream import StreamDecoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -123,10 +124,11 @@ async def chat_frames(call: Call, texts: Texts, with_usage: bool) -> AsyncIterat
 
 
 class _Offsets:
-    """Log-probabilities in the form of completions, which counts characters."""
+    """Log-probabilities in the form of completions, which counts the characters that are whole before a token."""
 
     def __init__(self, tokenizer: Tokenizer, start: int, as_ids: bool) -> None:
         self._tokenizer = tokenizer
+        self._decoder = StreamDecoder(tokenizer, infilling=True)
         self._as_ids = as_ids
         self._next = start
 
@@ -142,7 +144,7 @@ class _Offsets:
             id = piece.id or 0
             tokens.append(self._name(id))
             offsets.append(self._next)
-            self._next += len(spelled(self._tokenizer, id))
+            self._next += len(self._decoder.push(id))
             tops.append({self._name(each): value for each, value in piece.best})
         values = [piece.log_probability for piece in known]
         return {"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}

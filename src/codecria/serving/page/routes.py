@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
 from pydantic import Field
 
 from codecria.generation.sampling import SamplingOptions
-from codecria.serving.dialects.openai import plain_messages
+from codecria.serving.dialects.openai import chat_task
 from codecria.serving.page.assets import asks_for_a_page, asset, page
-from codecria.serving.requests import Chat, Complete, Infill, TextRequest
+from codecria.serving.requests import Complete, Infill, TextRequest
 from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stream, sse
 from codecria.serving.texts import Texts, spelled
 
@@ -64,7 +63,7 @@ async def infill(call: Call) -> Stream:
 async def chat(call: Call) -> Stream:
     """POST /page/chat."""
     body = call.read(PageChatBody)
-    task = Chat(orjson.dumps(plain_messages(body.messages)))
+    task = chat_task(body.messages)
     return _stream(call, TextRequest(task, SamplingOptions(max_tokens=body.max_tokens, temperature=body.temperature)))
 
 
