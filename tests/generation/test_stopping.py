@@ -73,6 +73,18 @@ def test_the_text_does_not_depend_on_the_tokens(text, rules, cuts):
 
 
 @settings(max_examples=300, deadline=None)
+@given(texts, st.text(alphabet="a ", max_size=4), st.lists(st.integers(0, 60), max_size=12))
+@example("foo\nbar", "    x", [])
+def test_a_block_in_text_with_cr_lf_ends_without_a_carriage_return(text, prefix, cuts):
+    rule, text = SameBlock(prefix), text.replace("\n", "\r\n")
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    expected = text[: rule.cut(text)]
+    assert "\r" not in expected.replace("\r\n", "")
+    for pieces in (list(text), [text[start:stop] for start, stop in pairwise(places)]):
+        assert watch(pieces, [rule])[0] == expected
+
+
+@settings(max_examples=300, deadline=None)
 @given(
     st.text(alphabet="ab\n x", max_size=12),
     st.text(alphabet="ab\n x", max_size=12),

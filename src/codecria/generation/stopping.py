@@ -89,10 +89,10 @@ class SameBlock(TextRule):
         return len(same_block(text, self.prefix))
 
     def safe(self, text: str, shown: int) -> int:
-        """A line end and the blanks after it are held back until the next line's indentation is known."""
+        """A line end, CR LF too, and the blanks after it are held back until the next line's indentation is known."""
         line_start = text.rfind("\n") + 1
         waits = line_start > shown and not text[line_start:].strip()
-        return line_start - 1 if waits else len(text)
+        return len((text[: line_start - 1] if waits else text).removesuffix("\r"))
 
 
 @dataclass(frozen=True)
