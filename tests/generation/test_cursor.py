@@ -199,6 +199,11 @@ def test_lines_that_end_with_cr_lf(infilling_tokenizer):
     assert model.infill("a\r\nb =", "\r\nc\r\n", order="psm", stop_at="line").text == " f(x)"
     echo = writer(infilling_tokenizer, " f(x)\n    return")
     assert echo.infill("a\r\nb =", "\r\n    return y\r\n", order="psm").text == " f(x)"
+    for stop, text in (("\n", " f(x)"), ("\r\n", " f(x)"), ("\r\n    ", " f(x)"), ("\n\n", " f(x)\r\n    y")):
+        assert model.infill("a\r\nb =", "\r\nc\r\n", order="psm", stop=stop).text == text
+    pairs = [("a\nb =", "\nc\n"), ("a\r\nb =", "\r\nc\r\n")]
+    texts = [one.text for [one] in model.infill_many(pairs, order="psm", stop="\r\n")]
+    assert texts == [" f(x)\n    y", " f(x)"]
     cursor = model.cursor("a\r\nb =", "\r\nc\r\n", order="psm")
     assert cursor.suggest().text == " f(x)\r\n    y"
     cursor.type(" f(x)\r\n")

@@ -112,6 +112,18 @@ def test_middles_end_where_a_code_models_do(folder):
             assert (found.text, found.finish_reason, found.prompt_tokens) == (middle, reason, 9)
 
 
+def test_a_document_with_cr_lf_is_asked_for_and_cut_by_line_feeds(folder):
+    choice = {"index": 0, "text": "x\n    y\nz", "finish_reason": "stop"}
+    pair = tuple(each.replace("\n", "\r\n") for each in PAIRS[0])
+    with (
+        OpenAIServer(refuse=refusing(200, json.dumps({"choices": [choice]}))) as server,
+        endpoint(server, tokenizer=folder) as remote,
+    ):
+        [[found]] = remote.infill_many([pair], stop=["\r\n\r\n"], stop_at="block")
+    assert found.text == "x\r\n    y"
+    assert server.bodies[0]["stop"] == ["\n\n"]
+
+
 @pytest.mark.parametrize("how", [(503, {}, "busy"), (429, {"Retry-After": "0"}, ""), "drop"])
 def test_only_what_failed_is_sent_again(model, folder, how):
     seen = set()

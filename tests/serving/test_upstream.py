@@ -1,5 +1,6 @@
 """`codecria serve --upstream` before a second process of our own, and before a server that speaks as vLLM does."""
 
+import json
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,28 @@ def test_samples_stops_and_seeds(front, server, code_model):
     assert front.post("/v1/completions", stop).json()["choices"][0]["text"] == text[: text.index(text[3:5])]
     warm_up = {"input_prefix": PREFIX, "input_suffix": SUFFIX, "n_predict": 0}
     assert front.post("/infill", warm_up).json()["content"] == ""
+
+
+@pytest.mark.parametrize("stop", ["\n", "\n\n"])
+def test_stop_words_of_a_document_with_cr_lf(front, server, code_model, stop):
+    newline = code_model.tokenizer.encode("\n")[0]
+    parts = {"input_prefix": PREFIX.replace("\n", "\r\n"), "input_suffix": "\r\nx\r\n"}
+    body = {
+        **parts,
+        "n_predict": 9,
+        "temperature": 0,
+        "stop": [stop],
+        "logit_bias": [[newline, 100]],
+        "ignore_eos": True,
+    }
+    for each in (server, front):
+        told = each.post("/infill", body).json()
+        assert (told["stop_type"], told["stopping_word"]) == ("word", stop)
+        assert "\r" not in told["content"]
+        lines = each.post("/infill", {**body, "stream": True, "stop": ["x"]}).text.splitlines()
+        pieces = [json.loads(line[6:])["content"] for line in lines if line]
+        assert "".join(pieces).endswith("\r\n" * 8)
+        assert "\r" not in "".join(pieces).replace("\r\n", "")
 
 
 @pytest.mark.parametrize("stream", [False, True])

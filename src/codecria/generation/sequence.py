@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
-from codecria.generation.stopping import StopStrings, TextWatch
+from codecria.generation.stopping import TextWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -230,7 +230,6 @@ def samples_of(
 ) -> list[Sequence]:
     """The samples of prompt number `place`, with their common stem; `limit` is the most tokens of each."""
     prompt, stem = list(prompt), Stem(options.n)
-    rules = (StopStrings(options.stop),) if options.stop else ()
     return [
         Sequence(
             prompt,
@@ -239,7 +238,7 @@ def samples_of(
             sample=sample,
             seed=seed,
             limit=limit,
-            watch=None if text is None else TextWatch(text.new_decoder(), (*rules, *text.rules)),
+            watch=None if text is None else TextWatch(text.new_decoder(), text.rules, options.stop, text.returns),
             first_ids=None if text is None else text.first_ids,
             guess=None if text is None else text.guess,
             narrow=None if text is None else text.narrow,

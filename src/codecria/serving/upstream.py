@@ -237,7 +237,8 @@ class Upstream(Jobs):
             min_p=sampling.min_p,
             logit_bias=biases,
         )
-        body = request_body(Request(COMPLETIONS, {"prompt": list(prepared.ids)}, asked), self._model or "", "vllm")
+        wanted = Request(COMPLETIONS, {"prompt": list(prepared.ids)}, asked, returns=prepared.text.returns)
+        body = request_body(wanted, self._model or "", "vllm")
         if options.logprobs:
             body |= {"logprobs": options.top_logprobs, "return_tokens_as_token_ids": True}
         return {**body, "stream": True, "stream_options": {"include_usage": True}}
