@@ -11,9 +11,13 @@ import pytest
 
 from codecria.cli.serve import serve as command
 from codecria.common.errors import CodecriaError
+from codecria.generation.sampling import SamplingOptions
+from codecria.serving.prepare import prepare
+from codecria.serving.requests import Complete, TextRequest
 from codecria.serving.run import serve
 from codecria.serving.settings import Settings
 from codecria.serving.upstream import KEY_VARIABLE, Upstream
+from codecria.serving.upstream_texts import UpstreamTexts
 from tests.generation.openai_server import OpenAIServer
 from tests.serving.conftest import PREFIX, SUFFIX, ServerProcess, serving
 from tests.serving.test_app import KEY, LONG, raw, request
@@ -139,6 +143,13 @@ def test_a_rule_that_ends_a_text_here_ends_it_there(front, server):
     assert set(told["content"]) <= {"\n"}
     assert told["tokens_predicted"] < 1500
     server.until("codecria_cancelled_total", before + 1)
+
+
+def test_what_was_held_back_is_shown_when_time_runs_out(code_model):
+    request = TextRequest(Complete("x"), SamplingOptions(max_tokens=9, stop=("abc",), n=2))
+    texts = UpstreamTexts(request, prepare(code_model, request, None), code_model.tokenizer)
+    assert [piece.text for piece in texts.take({"choices": [{"index": 0, "text": "xab"}]})] == ["x", "x"]
+    assert [(piece.text, piece.finish_reason) for piece in texts.end_late()] == [("ab", "length")] * 2
 
 
 def test_equal_requests_are_one_there_too(front, server):

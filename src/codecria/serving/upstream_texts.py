@@ -104,7 +104,8 @@ class UpstreamTexts:
 
     def end_late(self) -> list[Piece]:
         """Time has run out: what is open ends with what it has."""
-        pieces = [Piece(index, None, "", finish_reason="length") for index in sorted(self._open)]
+        late = sorted(self._open)
+        pieces = [Piece(index, None, self._watch(index).finish(), finish_reason="length") for index in late]
         self._open.clear()
         if self.asked_samples == self._samples:
             return pieces
