@@ -53,6 +53,16 @@ def test_a_key_costs_its_own_tokens(request, which, order):
     assert max(new) <= 6
 
 
+@pytest.mark.parametrize("order", ["spm", "psm"])
+def test_what_is_read_ahead_is_what_is_asked_for(model, order):
+    """Also where the document is larger than the context."""
+    cursor = model.fresh().cursor(SOURCE[:20_000], SOURCE[20_000:40_000], order=order, max_tokens=300, stop="\n")
+    cursor.read()
+    suggestion = cursor.suggest()
+    assert suggestion.reused_tokens > 1000
+    assert suggestion.new_tokens <= 4
+
+
 def test_deleting_costs_as_typing_does_and_moving_reads_the_rest(model):
     cursor = model.cursor(BEFORE, AFTER, max_tokens=1)
     cursor.read()
