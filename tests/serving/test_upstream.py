@@ -183,6 +183,16 @@ def test_a_server_that_tells_no_ids(model_folder, code_model):
     assert answer["usage"]["completion_tokens"] == 12
 
 
+def test_events_end_with_their_lines_alone(vllm, refused_front):
+    text = "a\u2028b\u2029c\x85d"
+    choices = [{"index": 0, "text": text}, {"index": 0, "text": "", "finish_reason": "stop"}]
+    events = "".join(f"data: {json.dumps({'choices': [each]}, ensure_ascii=False)}\n\n" for each in choices)
+    vllm.refuse = lambda _body: (200, {"Content-Type": "text/event-stream"}, events)
+    answer = refused_front.post("/v1/completions", {"prompt": "x", "max_tokens": 2})
+    vllm.refuse = lambda _body: None
+    assert answer.json()["choices"][0]["text"] == text
+
+
 @pytest.mark.parametrize(
     ("refusal", "status"),
     [

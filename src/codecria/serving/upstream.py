@@ -21,7 +21,7 @@ import httpx
 
 from codecria.common.errors import CodecriaError
 from codecria.generation.endpoint import read_tokenizer
-from codecria.generation.http import said
+from codecria.generation.http import event_lines_async, said
 from codecria.generation.openai_api import COMPLETIONS, Request, request_body
 from codecria.generation.preparing import Prepared, Preparer
 from codecria.serving.engine_thread import Delivery
@@ -201,7 +201,7 @@ class Upstream(Jobs):
             if not response.is_success:
                 await response.aread()
                 raise _refused(response)
-            async for line in response.aiter_lines():
+            async for line in event_lines_async(response.aiter_bytes()):
                 name, _, data = line.partition(":")
                 if name != "data" or data.strip() == "[DONE]":
                     continue
