@@ -15,7 +15,8 @@ def run(capsys, monkeypatch):
 
         monkeypatch.setattr(sys, "argv", ["codecria", *map(str, arguments)])
         if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+            data = stdin.encode() if isinstance(stdin, str) else stdin
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
         status = 0
         try:
             entry.main()

@@ -121,3 +121,9 @@ def test_complete_through_an_endpoint(run, server):
     status, out, _ = run("complete", "def f():", "--endpoint", server.url, "--model", "any")
     assert (status, out) == (0, "\n    pass")
     assert server.bodies[0]["prompt"] == "def f():"
+
+
+def test_line_ends_of_standard_input_stay(run, server):
+    server.says["text"] = "1"
+    options = ("--endpoint", server.url, "--model", "any", "--whole")
+    assert run("infill", "-", *options, stdin="a = <FILL>\r\nb = 2\r\n")[:2] == (0, "a = 1\r\nb = 2\r\n")

@@ -114,7 +114,7 @@ def _print_candidates(found: list[Completion]) -> None:
 
 def _read_place(place: str, mark: str) -> tuple[Path | None, str, str]:
     if place == "-":
-        text = sys.stdin.read()
+        text = read_text(None)
         if text.count(mark) != 1:
             what = f"the mark {mark} stands {text.count(mark)} times in it"
             raise CodecriaError(what, where="standard input", mend="put it once, where the cursor is, or name --mark")
