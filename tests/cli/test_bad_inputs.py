@@ -109,6 +109,13 @@ def test_unreadable_file(run, infill_model, tmp_path):
         one_line(run("infill", f"{tmp_path}/latin.py:1:1", "--model", infill_model), "permission denied")
 
 
+@pytest.mark.parametrize("command", ["complete", "infill"])
+def test_standard_input_that_is_not_utf_8(run, infill_model, command):
+    stdin = "naïve <FILL>".encode("latin-1")
+    result = run(command, "-", "--model", infill_model, stdin=stdin)
+    one_line(result, "standard input: not UTF-8 at byte 2", "convert it first")
+
+
 def test_disk_full(plain_model, tmp_path):
     """A tmpfs of 64 kB; the checkpoint is larger. What was there before stays."""
     small = tmp_path / "small"

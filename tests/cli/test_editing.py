@@ -62,6 +62,29 @@ def test_a_file_that_changed_meanwhile_is_not_written(run, file, server):
     assert file.read_text() == CODE + "# mine\n"
 
 
+def test_a_middle_is_written_into_the_file_as_it_is(run, file, server):
+    """Its mode and a link to it stay, and a change made meanwhile."""
+    server.says["text"] = "math.pi * "
+    link = file.with_name("link.py")
+    link.symlink_to(file)
+    asked = ("infill", f"{link}:2:12", "--endpoint", server.url, "--model", "any", "--write")
+    status, _, err = run(*asked)
+    assert status == 0, err
+    whole = CODE.replace("return ", "return math.pi * ")
+    assert (file.read_text(), link.is_symlink(), os.access(file, os.X_OK)) == (whole, True, True)
+    answer = server.refuse
+
+    def edit_then_answer(body):
+        file.write_text(CODE + "# mine\n")
+        return answer(body)
+
+    server.refuse = edit_then_answer
+    status, _, err = run(*asked)
+    assert status == 1
+    assert "has changed meanwhile" in err
+    assert file.read_text() == CODE + "# mine\n"
+
+
 def test_types_are_written(run, file, server):
     server.says["text"] = "float"
     status, out, err = run("annotate", file, "--endpoint", server.url, "--model", "any", "-w")
@@ -98,3 +121,9 @@ def test_complete_through_an_endpoint(run, server):
     status, out, _ = run("complete", "def f():", "--endpoint", server.url, "--model", "any")
     assert (status, out) == (0, "\n    pass")
     assert server.bodies[0]["prompt"] == "def f():"
+
+
+def test_line_ends_of_standard_input_stay(run, server):
+    server.says["text"] = "1"
+    options = ("--endpoint", server.url, "--model", "any", "--whole")
+    assert run("infill", "-", *options, stdin="a = <FILL>\r\nb = 2\r\n")[:2] == (0, "a = 1\r\nb = 2\r\n")

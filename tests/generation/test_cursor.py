@@ -53,6 +53,16 @@ def test_a_key_costs_its_own_tokens(request, which, order):
     assert max(new) <= 6
 
 
+@pytest.mark.parametrize("order", ["spm", "psm"])
+def test_what_is_read_ahead_is_what_is_asked_for(model, order):
+    """Also where the document is larger than the context."""
+    cursor = model.fresh().cursor(SOURCE[:20_000], SOURCE[20_000:40_000], order=order, max_tokens=300, stop="\n")
+    cursor.read()
+    suggestion = cursor.suggest()
+    assert suggestion.reused_tokens > 1000
+    assert suggestion.new_tokens <= 4
+
+
 def test_deleting_costs_as_typing_does_and_moving_reads_the_rest(model):
     cursor = model.cursor(BEFORE, AFTER, max_tokens=1)
     cursor.read()
@@ -199,6 +209,11 @@ def test_lines_that_end_with_cr_lf(infilling_tokenizer):
     assert model.infill("a\r\nb =", "\r\nc\r\n", order="psm", stop_at="line").text == " f(x)"
     echo = writer(infilling_tokenizer, " f(x)\n    return")
     assert echo.infill("a\r\nb =", "\r\n    return y\r\n", order="psm").text == " f(x)"
+    for stop, text in (("\n", " f(x)"), ("\r\n", " f(x)"), ("\r\n    ", " f(x)"), ("\n\n", " f(x)\r\n    y")):
+        assert model.infill("a\r\nb =", "\r\nc\r\n", order="psm", stop=stop).text == text
+    pairs = [("a\nb =", "\nc\n"), ("a\r\nb =", "\r\nc\r\n")]
+    texts = [one.text for [one] in model.infill_many(pairs, order="psm", stop="\r\n")]
+    assert texts == [" f(x)\n    y", " f(x)"]
     cursor = model.cursor("a\r\nb =", "\r\nc\r\n", order="psm")
     assert cursor.suggest().text == " f(x)\r\n    y"
     cursor.type(" f(x)\r\n")

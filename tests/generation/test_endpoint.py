@@ -8,6 +8,7 @@ from codecria.common.errors import CodecriaError
 from codecria.generation.code_model import CodeModel
 from codecria.generation.endpoint import Endpoint
 from codecria.generation.generator import Generator
+from codecria.generation.http import event_lines
 from codecria.infill.layout import infill_prompt
 from codecria.tokenizer.tokenizer import Tokenizer
 from tests.generation.conftest import random_model
@@ -110,6 +111,18 @@ def test_middles_end_where_a_code_models_do(folder):
             server.refuse = answers(text)
             [[found]] = remote.infill_many(PAIRS[:1], **options)
             assert (found.text, found.finish_reason, found.prompt_tokens) == (middle, reason, 9)
+
+
+def test_a_document_with_cr_lf_is_asked_for_and_cut_by_line_feeds(folder):
+    choice = {"index": 0, "text": "x\n    y\nz", "finish_reason": "stop"}
+    pair = tuple(each.replace("\n", "\r\n") for each in PAIRS[0])
+    with (
+        OpenAIServer(refuse=refusing(200, json.dumps({"choices": [choice]}))) as server,
+        endpoint(server, tokenizer=folder) as remote,
+    ):
+        [[found]] = remote.infill_many([pair], stop=["\r\n\r\n"], stop_at="block")
+    assert found.text == "x\r\n    y"
+    assert server.bodies[0]["stop"] == ["\n\n"]
 
 
 @pytest.mark.parametrize("how", [(503, {}, "busy"), (429, {"Retry-After": "0"}, ""), "drop"])
@@ -232,6 +245,23 @@ def test_a_stream_that_is_left_ends_on_the_server(model, folder):
         list(remote.stream_complete("x", max_tokens=2))
     left, cut, _ = server.told
     assert max(left, cut) < 100
+
+
+SEPARATORS = "a\u2028b\u2029c\x85d"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_events_end_with_their_lines_alone(end):
+    """JSON may hold U+2028, U+2029 and U+0085 as they are."""
+    choices = [{"text": SEPARATORS}, {"text": "", "finish_reason": "stop"}]
+    events = [json.dumps({"choices": [each]}, ensure_ascii=False) for each in choices]
+    text = "".join(f"data: {event}{end}{end}" for event in (*events, "[DONE]"))
+    answer = (200, {"Content-Type": "text/event-stream"}, text)
+    with OpenAIServer(refuse=lambda _body: answer) as server, endpoint(server) as remote:
+        assert "".join(remote.stream_complete("x")) == SEPARATORS
+    data = text.encode()
+    lines = event_lines(data[place : place + 1] for place in range(len(data)))
+    assert [line for line in lines if line] == [line for line in text.split(end) if line]
 
 
 def test_a_stream_that_breaks_off_says_so(model, folder):

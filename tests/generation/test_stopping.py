@@ -27,9 +27,9 @@ class Pieces:
         return ""
 
 
-def watch(pieces, rules):
+def watch(pieces, rules, **options):
     """The text that the pieces make, how many were taken, and what was shown after each."""
-    reader = TextWatch(Pieces(pieces), tuple(rules))
+    reader = TextWatch(Pieces(pieces), tuple(rules), **options)
     shown = []
     for id in range(len(pieces)):
         shown.append(reader.push(id))
@@ -70,6 +70,30 @@ def test_the_text_does_not_depend_on_the_tokens(text, rules, cuts):
         expected = expected[: rule.cut(expected)]
     assert watch(pieces, rules)[0] == expected
     assert watch(list(text), rules)[0] == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts, st.text(alphabet="a ", max_size=4), st.lists(st.integers(0, 60), max_size=12))
+@example("foo\nbar", "    x", [])
+def test_a_block_in_text_with_cr_lf_ends_without_a_carriage_return(text, prefix, cuts):
+    rule, text = SameBlock(prefix), text.replace("\n", "\r\n")
+    places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    expected = text[: rule.cut(text)]
+    assert "\r" not in expected.replace("\r\n", "")
+    for pieces in (list(text), [text[start:stop] for start, stop in pairwise(places)]):
+        assert watch(pieces, [rule])[0] == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(texts, some_rules, st.lists(st.text(alphabet="ab\n", min_size=1, max_size=3), max_size=2))
+@example("total\nprint(x)", [SameBlock("    return ")], [])
+@example("a\n\nb", [], ["\n\n"])
+def test_carriage_returns_are_put_back_behind_the_rules(text, rules, stop):
+    expected = watch(list(text), rules, stop=tuple(stop))[0].replace("\n", "\r\n")
+    written = tuple(each.replace("\n", "\r\n") for each in stop)
+    for strings in (tuple(stop), written):
+        assert watch(list(text), rules, stop=strings, returns=True)[0] == expected
+        assert watch(list(text.replace("\n", "\r\n")), rules, stop=strings, returns=True)[0] == expected
 
 
 @settings(max_examples=300, deadline=None)

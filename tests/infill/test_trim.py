@@ -40,6 +40,9 @@ def test_a_block_ends_where_the_indentation_falls():
     assert same_block("a()\n\tb()", "    ") == "a()\n\tb()"
     assert same_block("x\ny\nz", "") == "x\ny\nz"
     assert same_block("x\nq", "    if a:\n        b = ") == "x"
+    assert same_block("foo\r\nbar", "    x") == "foo"
+    assert same_block("a\r\n\r\n    b\r\nc\r\n", "x\r\n    ") == "a\r\n\r\n    b"
+    assert same_block("a\r\n    b\r\n", "    ") == "a\r\n    b\r\n"
 
 
 @pytest.mark.parametrize(

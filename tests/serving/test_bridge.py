@@ -127,9 +127,15 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(model_folder):
     with_bridge(model_folder, work, waiting_texts=2)
 
 
-def test_a_text_that_has_begun_ends_in_time_with_what_it_has(model_folder):
+@pytest.mark.parametrize("held", [False, True])
+def test_a_text_that_has_begun_ends_in_time_with_what_it_has(model_folder, code_model, held):
+    """Also with what a stop string that may yet come has held back."""
+    newline = code_model.tokenizer.encode("\n")[0]
+    lines = SamplingOptions(max_tokens=1500, logit_bias={newline: 100.0}, stop=("\n" * 1501,))
+    request = dataclasses.replace(LONG, sampling=lines) if held else LONG
+
     async def work(bridge):
-        async with bridge.submit(LONG) as ticket:
+        async with bridge.submit(request) as ticket:
             found = await asyncio.gather(ticket.finished(), return_exceptions=True)
         await idle(bridge)
         return found[0]
@@ -139,6 +145,7 @@ def test_a_text_that_has_begun_ends_in_time_with_what_it_has(model_folder):
     outcome = next(outcome for outcome in outcomes if not isinstance(outcome, Unavailable))
     assert outcome.samples[0].finish_reason == "length"
     assert 0 < outcome.written_tokens < 1500
+    assert outcome.samples[0].text == "\n" * outcome.written_tokens if held else outcome.samples[0].text
 
 
 def test_a_text_that_has_not_begun_in_time_fails(model_folder, monkeypatch):

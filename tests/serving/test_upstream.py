@@ -1,5 +1,6 @@
 """`codecria serve --upstream` before a second process of our own, and before a server that speaks as vLLM does."""
 
+import json
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,13 @@ import pytest
 
 from codecria.cli.serve import serve as command
 from codecria.common.errors import CodecriaError
+from codecria.generation.sampling import SamplingOptions
+from codecria.serving.prepare import prepare
+from codecria.serving.requests import Complete, TextRequest
 from codecria.serving.run import serve
 from codecria.serving.settings import Settings
 from codecria.serving.upstream import KEY_VARIABLE, Upstream
+from codecria.serving.upstream_texts import UpstreamTexts
 from tests.generation.openai_server import OpenAIServer
 from tests.serving.conftest import PREFIX, SUFFIX, ServerProcess, serving
 from tests.serving.test_app import KEY, LONG, raw, request
@@ -98,6 +103,28 @@ def test_samples_stops_and_seeds(front, server, code_model):
     assert front.post("/infill", warm_up).json()["content"] == ""
 
 
+@pytest.mark.parametrize("stop", ["\n", "\n\n"])
+def test_stop_words_of_a_document_with_cr_lf(front, server, code_model, stop):
+    newline = code_model.tokenizer.encode("\n")[0]
+    parts = {"input_prefix": PREFIX.replace("\n", "\r\n"), "input_suffix": "\r\nx\r\n"}
+    body = {
+        **parts,
+        "n_predict": 9,
+        "temperature": 0,
+        "stop": [stop],
+        "logit_bias": [[newline, 100]],
+        "ignore_eos": True,
+    }
+    for each in (server, front):
+        told = each.post("/infill", body).json()
+        assert (told["stop_type"], told["stopping_word"]) == ("word", stop)
+        assert "\r" not in told["content"]
+        lines = each.post("/infill", {**body, "stream": True, "stop": ["x"]}).text.splitlines()
+        pieces = [json.loads(line[6:])["content"] for line in lines if line]
+        assert "".join(pieces).endswith("\r\n" * 8)
+        assert "\r" not in "".join(pieces).replace("\r\n", "")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_caller_who_goes_ends_the_text_there(front, server, stream):
     before = server.number("codecria_cancelled_total")
@@ -116,6 +143,13 @@ def test_a_rule_that_ends_a_text_here_ends_it_there(front, server):
     assert set(told["content"]) <= {"\n"}
     assert told["tokens_predicted"] < 1500
     server.until("codecria_cancelled_total", before + 1)
+
+
+def test_what_was_held_back_is_shown_when_time_runs_out(code_model):
+    request = TextRequest(Complete("x"), SamplingOptions(max_tokens=9, stop=("abc",), n=2))
+    texts = UpstreamTexts(request, prepare(code_model, request, None), code_model.tokenizer)
+    assert [piece.text for piece in texts.take({"choices": [{"index": 0, "text": "xab"}]})] == ["x", "x"]
+    assert [(piece.text, piece.finish_reason) for piece in texts.end_late()] == [("ab", "length")] * 2
 
 
 def test_equal_requests_are_one_there_too(front, server):
@@ -147,6 +181,16 @@ def test_a_server_that_tells_no_ids(model_folder, code_model):
         answer = front.post("/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX, **GREEDY}).json()
     assert answer["choices"][0]["text"] == code_model.infill(PREFIX, SUFFIX, **INFILL).text
     assert answer["usage"]["completion_tokens"] == 12
+
+
+def test_events_end_with_their_lines_alone(vllm, refused_front):
+    text = "a\u2028b\u2029c\x85d"
+    choices = [{"index": 0, "text": text}, {"index": 0, "text": "", "finish_reason": "stop"}]
+    events = "".join(f"data: {json.dumps({'choices': [each]}, ensure_ascii=False)}\n\n" for each in choices)
+    vllm.refuse = lambda _body: (200, {"Content-Type": "text/event-stream"}, events)
+    answer = refused_front.post("/v1/completions", {"prompt": "x", "max_tokens": 2})
+    vllm.refuse = lambda _body: None
+    assert answer.json()["choices"][0]["text"] == text
 
 
 @pytest.mark.parametrize(

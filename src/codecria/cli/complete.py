@@ -64,16 +64,19 @@ def _read(prompt: str | None, file: Path | None) -> str:
     if prompt is None or prompt == "-":
         if sys.stdin.isatty():
             raise CodecriaError("no text", where="PROMPT", mend="give it as an argument, or pipe it in")
-        return decoded(sys.stdin.buffer.read())
+        return read_text(None)
     return prompt
 
 
-def read_text(path: Path) -> str:
-    """A file's text, line ends kept; one line of error when it is missing, unreadable or not UTF-8."""
+def read_text(path: Path | None) -> str:
+    """Text of a file, or of standard input for None, line ends kept; one line of error when it is missing, unreadable
+    or not UTF-8.
+    """
+    where = path or "standard input"
     try:
-        return decoded(path.read_bytes(), path)
+        return decoded(sys.stdin.buffer.read() if path is None else path.read_bytes(), where)
     except OSError as error:
-        raise explain_os_error(error, path) from error
+        raise explain_os_error(error, where) from error
 
 
 def decoded(data: bytes, where: str | Path = "standard input") -> str:

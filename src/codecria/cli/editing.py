@@ -33,19 +33,24 @@ def load(model: str, threads: int | None, endpoint: str | None, tokenizer: str |
 
 
 def show(path: Path, old: str, new: str, write: bool) -> None:
-    """Print what changed; with `write` also change the file, whose mode stays.
-
-    Raises:
-        CodecriaError: the file is not what it was when it was read.
-    """
+    """Print what changed; with `write` also change the file, as `rewrite` does."""
     from codecria.generation.applications.source import diff
 
     for line in diff(old, new, str(path)).splitlines():
         typer.secho(line, fg=None if line[:3] in ("+++", "---") else _COLOURS.get(line[:1]))
     if write and new != old:
-        path = path.resolve()  # of a link, the file
-        if read_text(path) != old:
-            raise CodecriaError("has changed meanwhile", where=path, mend="nothing was written; start again")
-        mode = path.stat().st_mode
-        write_atomic(path, new)
-        path.chmod(mode)
+        rewrite(path, old, new)
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    """Change a file's text; its mode stays, and so do links to it.
+
+    Raises:
+        CodecriaError: the file is not what it was when it was read.
+    """
+    path = path.resolve()  # of a link, the file
+    if read_text(path) != old:
+        raise CodecriaError("has changed meanwhile", where=path, mend="nothing was written; start again")
+    mode = path.stat().st_mode
+    write_atomic(path, new)
+    path.chmod(mode)

@@ -12,8 +12,8 @@ import typer
 
 from codecria.cli import options
 from codecria.cli.complete import read_text
+from codecria.cli.editing import rewrite
 from codecria.common.errors import CodecriaError
-from codecria.common.files import write_atomic
 
 if TYPE_CHECKING:
     from codecria.generation.middle import InfillOptions
@@ -94,7 +94,7 @@ def infill(
         return
     middle = loaded.infill_many([(prefix, suffix)], **asked)[0][0].text
     if write and path is not None:
-        write_atomic(path, prefix + middle + suffix)
+        rewrite(path, prefix + suffix, prefix + middle + suffix)
         typer.echo(f"{path}: {len(middle)} characters written", err=True)
         return
     typer.echo(prefix + middle + suffix, nl=False)
@@ -114,7 +114,7 @@ def _print_candidates(found: list[Completion]) -> None:
 
 def _read_place(place: str, mark: str) -> tuple[Path | None, str, str]:
     if place == "-":
-        text = sys.stdin.read()
+        text = read_text(None)
         if text.count(mark) != 1:
             what = f"the mark {mark} stands {text.count(mark)} times in it"
             raise CodecriaError(what, where="standard input", mend="put it once, where the cursor is, or name --mark")

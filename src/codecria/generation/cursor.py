@@ -125,7 +125,11 @@ class Cursor:
 
     def read(self) -> None:
         """Read the prompt into the cache, so that the first suggestion comes as fast as the others."""
-        self._complete(max_tokens=0)
+        prefix, options = self._request()
+        # Planned as the suggestion is: with fewer tokens to write, more of the texts would fit, cut elsewhere.
+        prepared = self._model.prepare_infill(prefix, self.suffix, **options)
+        only_read = replace(prepared.options, max_tokens=0)
+        self._model.engine.generate([prepared.ids], only_read, [prepared.text])
 
     def suggest(self, *, fresh: bool = False) -> Suggestion:
         """What belongs at the cursor. Where the text goes on as the last suggestion said, its rest, without a pass.
@@ -135,7 +139,8 @@ class Cursor:
         self._end_stream()
         pending = None if fresh else self._pending()
         if pending is None:
-            pending = self._remember([self._complete()])[0]
+            prefix, options = self._request()
+            pending = self._remember([self._model.infill(prefix, self.suffix, **options)])[0]
         return pending
 
     def candidates(self, count: int = 3) -> list[Suggestion]:
@@ -192,12 +197,6 @@ class Cursor:
         if not len(self.prefix) - LONGEST_BEGUN <= self._begun <= len(self.prefix):
             self._begun = len(self.prefix)
         return self.prefix[: self._begun], {**self._options, "begun": self.prefix[self._begun :]}
-
-    def _complete(self, max_tokens: int | None = None) -> Completion:
-        prefix, options = self._request()
-        if max_tokens is not None:
-            options["max_tokens"] = max_tokens
-        return self._model.infill(prefix, self.suffix, **options)
 
     def _remember(self, completions: Iterable[Completion]) -> list[Suggestion]:
         found = [

@@ -5,16 +5,50 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from codecria.common.errors import CodecriaError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncIterator, Generator, Iterable
 
 _IN_PASSING = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_PAUSE_S = 60.0
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")  # a last CR may be half of a CR LF
+
+
+class _Lines:
+    """Cuts bytes into lines as they come, at LF, CR LF and CR alone, as server-sent events do.
+
+    httpx cuts at U+2028, U+2029 and U+0085 too, which JSON may hold as they are.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def push(self, data: bytes) -> list[str]:
+        *lines, self._rest = _LINE_END.split(self._rest + data)
+        return [line.decode(errors="replace") for line in lines]
+
+
+def event_lines(pieces: Iterable[bytes]) -> Generator[str]:
+    """Lines of a stream of events, without their ends; the last one may lack its own."""
+    lines = _Lines()
+    for piece in pieces:
+        yield from lines.push(piece)
+    yield from lines.push(b"\n")
+
+
+async def event_lines_async(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """As `event_lines`."""
+    lines = _Lines()
+    async for piece in pieces:
+        for line in lines.push(piece):
+            yield line
+    for line in lines.push(b"\n"):
+        yield line
 
 
 class Server:
@@ -86,7 +120,7 @@ class Server:
                 response.read()
                 yield _parsed(response, where)
                 return
-            for line in response.iter_lines():
+            for line in event_lines(response.iter_bytes()):
                 field, _, data = line.partition(":")
                 if field == "data" and data.strip() == "[DONE]":
                     return

@@ -92,7 +92,8 @@ class Middle(NamedTuple):
         rules: what ends the text, and what is cut from it.
         continues: whether it goes on from a text, so that a leading space is its own.
         healable: the text that the prompt ends with, where its last token may become a longer one; else "".
-        returns: the document has CR LF: the model reads and writes line feeds, and they are put back behind it.
+        returns: the document has CR LF: the model reads and writes line feeds, and the rules are for these; carriage
+            returns are put back behind them.
     """
 
     ids: list[int]
@@ -145,7 +146,7 @@ def plan_middle(
         path=asked.get("path"),
     )
     left, right = shown.prefix if joined else shown.prefix + begun, shown.suffix
-    rules = ending_rules(asked, left, right.replace("\n", "\r\n") if returns else right)
+    rules = ending_rules(asked, left, right)
     healable = (left if joined else begun) if asked.get("heal", True) else ""
     return Middle(shown.ids, rules, bool(left) or not joined, healable, returns)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from codecria.common.errors import CodecriaError
 from codecria.generation.sequence import Completion
-from codecria.generation.stopping import CarriageReturns, StopStrings, TextWatch
+from codecria.generation.stopping import TextWatch, line_feeds
 from codecria.tokenizer.stream import StreamDecoder
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Request:
         options: how the text is sampled.
         continues: whether the text goes on from one before it, so that a leading space is its own.
         rules: cut the text, as `CodeModel` would.
-        returns: its line ends become CR LF.
+        returns: its line ends become CR LF behind the rules.
     """
 
     path: str
@@ -60,7 +60,7 @@ def request_body(request: Request, model: str, dialect: Dialect) -> dict[str, An
     if options.seed is not None:
         values["seed"] = options.seed
     if options.stop:
-        values["stop"] = list(options.stop)
+        values["stop"] = [line_feeds(each) if request.returns else each for each in options.stop]
     for name in ("presence_penalty", "frequency_penalty"):
         if penalty := getattr(options, name):
             values[name] = penalty
@@ -95,12 +95,14 @@ def read_choice(
     if ids and tokenizer is not None and reason != "stop-string" and request.path == COMPLETIONS:
         decode = tokenizer.decode_infilling if request.continues else tokenizer.decode
         text = decode(ids)
-    text = (text or "").replace("\n", "\r\n") if request.returns else text or ""
+    text = (text or "").replace("\r", "") if request.returns else text or ""
     for rule in request.rules:
         cut = rule.cut(text)
         if cut < len(text) and rule.ends(text):
             reason = "stop-string"
         text = text[:cut]
+    if request.returns:
+        text = text.replace("\n", "\r\n")
     reused = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     return Completion(text, ids, reason, probabilities, usage.get("prompt_tokens", 0), reused, [])
 
@@ -155,8 +157,7 @@ class _AsTold:
 
 
 def _watch(request: Request, decoder: TokenDecoder) -> TextWatch:
-    rules = (StopStrings(request.options.stop),) if request.options.stop else ()
-    return TextWatch(CarriageReturns(decoder) if request.returns else decoder, (*rules, *request.rules))
+    return TextWatch(decoder, request.rules, request.options.stop, request.returns)
 
 
 def _pieces(watch: TextWatch, ids: list[int]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from codecria.common.errors import CodecriaError
 from codecria.generation.encoding import RememberingEncoder
 from codecria.generation.middle import of_sampling, plan_middle
 from codecria.generation.sampling import SamplingOptions
-from codecria.generation.stopping import CarriageReturns, HealedDecoder, TextPlan, TextRule
+from codecria.generation.stopping import HealedDecoder, TextPlan, TextRule
 from codecria.infill.heal import heal
 from codecria.tokenizer.chat import encode_chat
 from codecria.tokenizer.sentinels import find_sentinels, reserved_ids
@@ -104,9 +104,8 @@ class Preparer:
             max_tokens=sampling.max_tokens,
             positions=self.max_positions,
         )
-        prepared = Prepared(middle.ids, sampling, self._text_plan(continues=middle.continues, rules=middle.rules))
-        prepared = self._healed(prepared, middle.healable)
-        return _with_returns(prepared) if middle.returns else prepared
+        plan = replace(self._text_plan(middle.continues, middle.rules), returns=middle.returns)
+        return self._healed(Prepared(middle.ids, sampling, plan), middle.healable)
 
     def infill_markers(self) -> Sentinels:
         """The model's infill markers.
@@ -151,8 +150,3 @@ class Preparer:
 
     def _text_plan(self, continues: bool, rules: tuple[TextRule, ...] = ()) -> TextPlan:
         return TextPlan(lambda: StreamDecoder(self.tokenizer, infilling=continues), rules)
-
-
-def _with_returns(prepared: Prepared) -> Prepared:
-    decoder = prepared.text.new_decoder
-    return replace(prepared, text=replace(prepared.text, new_decoder=lambda: CarriageReturns(decoder())))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
-from codecria.generation.stopping import StopStrings, TextWatch
+from codecria.generation.stopping import TextWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ class Step:
 
     Attributes:
         prompt, sample: which sequence.
-        id: the token chosen, an end id included; None when `max_tokens` is 0.
+        id: the token chosen, an end id included; None when `max_tokens` is 0 or time has run out.
         text: what may be shown now. It lags behind the tokens while a character or a stop string is incomplete.
         log_probability: natural logarithm, when asked for.
         finish_reason: set on the sequence's last step.
@@ -179,9 +179,9 @@ class Sequence:
             text, reason = text + self._finish_text(), "length"
         self._emit(id, text, log_probability, reason, best)
 
-    def end_empty(self) -> None:
-        """End without a token, for a sequence that may have none."""
-        self._emit(None, "", None, "length")
+    def end_now(self) -> None:
+        """End without a further token, with what is still to be shown: it may have none, or time has run out."""
+        self._emit(None, self._finish_text(), None, "length")
 
     def fail(self, error: CodecriaError) -> None:
         """End with an error."""
@@ -230,7 +230,6 @@ def samples_of(
 ) -> list[Sequence]:
     """The samples of prompt number `place`, with their common stem; `limit` is the most tokens of each."""
     prompt, stem = list(prompt), Stem(options.n)
-    rules = (StopStrings(options.stop),) if options.stop else ()
     return [
         Sequence(
             prompt,
@@ -239,7 +238,7 @@ def samples_of(
             sample=sample,
             seed=seed,
             limit=limit,
-            watch=None if text is None else TextWatch(text.new_decoder(), (*rules, *text.rules)),
+            watch=None if text is None else TextWatch(text.new_decoder(), text.rules, options.stop, text.returns),
             first_ids=None if text is None else text.first_ids,
             guess=None if text is None else text.guess,
             narrow=None if text is None else text.narrow,

@@ -89,10 +89,10 @@ class SameBlock(TextRule):
         return len(same_block(text, self.prefix))
 
     def safe(self, text: str, shown: int) -> int:
-        """A line end and the blanks after it are held back until the next line's indentation is known."""
+        """A line end, CR LF too, and the blanks after it are held back until the next line's indentation is known."""
         line_start = text.rfind("\n") + 1
         waits = line_start > shown and not text[line_start:].strip()
-        return line_start - 1 if waits else len(text)
+        return len((text[: line_start - 1] if waits else text).removesuffix("\r"))
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,7 @@ class TextPlan:
         first_ids: tokens that the first one must be among; None for any. See `codecria.infill.heal`.
         guess: the likely first token; it is read with the prompt, so that where it is right the second comes at once.
         narrow: takes scores of a row [V] out, in place, before a token is drawn; `ending.FavourEnd` is one.
+        returns: the document's lines end with CR LF; see `TextWatch`.
     """
 
     new_decoder: Callable[[], TokenDecoder]
@@ -164,6 +165,7 @@ class TextPlan:
     first_ids: Sequence[int] | None = None
     guess: int | None = None
     narrow: Callable[[Tensor], None] | None = None
+    returns: bool = False
 
 
 class HealedDecoder:
@@ -187,45 +189,49 @@ class HealedDecoder:
         return text[cut:]
 
 
-class CarriageReturns:
-    """A decoder for a document whose lines end with CR LF: the model reads and writes LF alone."""
-
-    def __init__(self, decoder: TokenDecoder) -> None:
-        self._decoder = decoder
-
-    def push(self, id: int, /) -> str:
-        """Text that this id completes."""
-        return self._written(self._decoder.push(id))
-
-    def finish(self) -> str:
-        """What is left at the end."""
-        return self._written(self._decoder.finish())
-
-    def _written(self, text: str) -> str:
-        return text.replace("\r", "").replace("\n", "\r\n")
+def line_feeds(text: str) -> str:
+    """The text with LF for CR LF and for CR."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 class TextWatch:
     """Decodes one sequence as it grows and applies the rules.
 
+    In a document whose lines end with CR LF the model reads and writes LF alone. There the rules act on that text, and
+    carriage returns are put back into what they let pass.
+
+    Args:
+        decoder: makes the text.
+        rules: cut it, those of `stop` before them.
+        stop: strings that end the text.
+        returns: whether the document's lines end with CR LF.
+
     Attributes:
-        text: the text so far; what `push` and `finish` gave, joined, once `finish` was called or `ended` is set.
         ended: whether a rule has ended the text.
     """
 
-    def __init__(self, decoder: TokenDecoder, rules: tuple[TextRule, ...]) -> None:
+    def __init__(
+        self, decoder: TokenDecoder, rules: tuple[TextRule, ...], stop: tuple[str, ...] = (), returns: bool = False
+    ) -> None:
+        strings = tuple(map(line_feeds, stop)) if returns else stop
         self._decoder = decoder
-        self._rules = rules
+        self._rules = (StopStrings(strings), *rules) if strings else rules
+        self._returns = returns
+        self._text = ""
         self._shown = 0
-        self.text = ""
         self.ended = False
+
+    @property
+    def text(self) -> str:
+        """The text so far; what `push` and `finish` gave, joined, once `finish` was called or `ended` is set."""
+        return self._written(self._text)
 
     def push(self, id: int) -> str:
         """Take one more id: what may be shown now."""
-        self.text += self._decoder.push(id)
-        limit = len(self.text)
+        self._take(self._decoder.push(id))
+        limit = len(self._text)
         for rule in self._rules:
-            passed = self.text[:limit]
+            passed = self._text[:limit]
             if rule.ends(passed):
                 self.ended = True
                 return self._last()
@@ -234,15 +240,21 @@ class TextWatch:
 
     def finish(self) -> str:
         """Nothing follows: what is still to be shown."""
-        self.text += self._decoder.finish()
+        self._take(self._decoder.finish())
         return self._last()
+
+    def _take(self, text: str) -> None:
+        self._text += text.replace("\r", "") if self._returns else text
 
     def _last(self) -> str:
         for rule in self._rules:
-            self.text = self.text[: rule.cut(self.text)]
-        return self._show(len(self.text))
+            self._text = self._text[: rule.cut(self._text)]
+        return self._show(len(self._text))
 
     def _show(self, until: int) -> str:
-        piece = self.text[self._shown : until]
+        piece = self._text[self._shown : until]
         self._shown = until
-        return piece
+        return self._written(piece)
+
+    def _written(self, text: str) -> str:
+        return text.replace("\n", "\r\n") if self._returns else text

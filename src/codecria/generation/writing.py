@@ -209,7 +209,7 @@ class Writer:
                 )
             )
         elif sequence.limit == 0:
-            sequence.end_empty()
+            sequence.end_now()
         else:
             self.written += 1
             sequence.accept(*choice)

@@ -19,7 +19,8 @@ def first_line(middle: str) -> str:
 def same_block(middle: str, prefix: str) -> str:
     """The middle up to the first line indented less than the line the cursor is in.
 
-    Indentation is compared as text width with tabs to 8 columns. Blank lines do not end a block.
+    Indentation is compared as text width with tabs to 8 columns. Blank lines do not end a block. CR LF is
+    one line end.
     """
     current = prefix.rsplit("\n", 1)[-1]
     depth = _indentation(current if current.strip() else current + "x")
@@ -27,9 +28,9 @@ def same_block(middle: str, prefix: str) -> str:
     kept = [lines[0]]
     for line in lines[1:]:
         if line.strip() and _indentation(line) < depth:
-            break
+            return "\n".join(kept).removesuffix("\r")
         kept.append(line)
-    return "\n".join(kept)
+    return middle
 
 
 def closed_bracket(middle: str, quote: str, suffix: str) -> int | None:

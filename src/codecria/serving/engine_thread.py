@@ -215,7 +215,7 @@ class EngineThread(threading.Thread):
             news.facts["first_s"] = now
             self._learn_rate(live, now)
         if now > live.deadline:
-            self._end_late(live, news)
+            self._end_late(live, news, now)
         if all(each.finished for each in live.sequences):
             news.done = True
             news.facts["ended_s"] = now
@@ -234,7 +234,7 @@ class EngineThread(threading.Thread):
                 sequence.outbox.clear()
             news.pieces.append(Piece(step.sample, step.id, text, step.log_probability, step.best, reason, ends))
 
-    def _end_late(self, live: _Live, news: Delivery) -> None:
+    def _end_late(self, live: _Live, news: Delivery, now: float) -> None:
         """End what has run out of time with what it has; a job of which nothing is written fails."""
         unfinished = [each for each in live.sequences if not each.finished]
         if not unfinished:
@@ -243,7 +243,9 @@ class EngineThread(threading.Thread):
         if live.first_s is None:
             news.error = Unavailable("the text did not begin in time", retry_s=1)
             return
-        news.pieces += [Piece(each.sample, None, "", finish_reason="length") for each in unfinished]
+        for each in unfinished:
+            each.end_now()
+            self._take_pieces(live, each, news, now)
 
     def _learn_rate(self, live: _Live, now: float) -> None:
         prompt, reused = len(live.sequences[0].prompt), live.sequences[0].reused or 0

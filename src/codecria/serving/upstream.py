@@ -21,7 +21,7 @@ import httpx
 
 from codecria.common.errors import CodecriaError
 from codecria.generation.endpoint import read_tokenizer
-from codecria.generation.http import said
+from codecria.generation.http import event_lines_async, said
 from codecria.generation.openai_api import COMPLETIONS, Request, request_body
 from codecria.generation.preparing import Prepared, Preparer
 from codecria.serving.engine_thread import Delivery
@@ -201,7 +201,7 @@ class Upstream(Jobs):
             if not response.is_success:
                 await response.aread()
                 raise _refused(response)
-            async for line in response.aiter_lines():
+            async for line in event_lines_async(response.aiter_bytes()):
                 name, _, data = line.partition(":")
                 if name != "data" or data.strip() == "[DONE]":
                     continue
@@ -237,7 +237,8 @@ class Upstream(Jobs):
             min_p=sampling.min_p,
             logit_bias=biases,
         )
-        body = request_body(Request(COMPLETIONS, {"prompt": list(prepared.ids)}, asked), self._model or "", "vllm")
+        wanted = Request(COMPLETIONS, {"prompt": list(prepared.ids)}, asked, returns=prepared.text.returns)
+        body = request_body(wanted, self._model or "", "vllm")
         if options.logprobs:
             body |= {"logprobs": options.top_logprobs, "return_tokens_as_token_ids": True}
         return {**body, "stream": True, "stream_options": {"include_usage": True}}

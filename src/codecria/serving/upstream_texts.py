@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from codecria.generation.stopping import CarriageReturns, StopStrings, TextWatch
+from codecria.generation.stopping import TextWatch
 from codecria.serving.requests import Piece
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class UpstreamTexts:
         self._tokenizer = tokenizer
         self._plan = prepared.text
         self._ends = frozenset((*options.stop_ids, *options.forbidden_ids))
-        self._rules = (*((StopStrings(options.stop),) if options.stop else ()), *prepared.text.rules)
+        self._stop = options.stop
         self._samples = options.n
         self.asked_samples = 1 if options.temperature == 0 else options.n
         self._reads_only = options.max_tokens == 0
@@ -104,7 +104,8 @@ class UpstreamTexts:
 
     def end_late(self) -> list[Piece]:
         """Time has run out: what is open ends with what it has."""
-        pieces = [Piece(index, None, "", finish_reason="length") for index in sorted(self._open)]
+        late = sorted(self._open)
+        pieces = [Piece(index, None, self._watch(index).finish(), finish_reason="length") for index in late]
         self._open.clear()
         if self.asked_samples == self._samples:
             return pieces
@@ -157,9 +158,8 @@ class UpstreamTexts:
         if found is None:
             decoder = self._plan.new_decoder()
             if not self._has_ids:
-                told = self._told[index] = _AsTold()
-                decoder = CarriageReturns(told) if isinstance(decoder, CarriageReturns) else told
-            found = self._watches[index] = TextWatch(decoder, self._rules)
+                decoder = self._told[index] = _AsTold()
+            found = self._watches[index] = TextWatch(decoder, self._plan.rules, self._stop, self._plan.returns)
         return found
 
 
