@@ -3,7 +3,8 @@
 What speaks for a file, the nearest first: its header, the package's metadata, the licence file nearest above it.
 A header that states several licences is under all of them (AND), unless it offers a choice (OR).
 
-This is reading, not legal advice: a text that no phrase matches is "unknown", and unknown is not permissive.
+This is reading, not legal advice: a text that no phrase matches is "unknown", and unknown is not permissive. So is
+one that is under terms of its own; only what says nothing is under the terms of what lies around it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _IDENTIFIER = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 _NAME = r"\(*[A-Za-z0-9][A-Za-z0-9.+\-/]*\)*"
 _IDENTIFIER_WORDS = re.compile(rf"{_NAME}(?: +(?:AND|OR|WITH) +{_NAME})*", re.IGNORECASE)
 _LICENCE_WORDS = ("icen", "ICEN", "granted", "permitted", "ublic domain", "ublic Domain", "UBLIC DOMAIN", "same terms")
+_WORDS_OF_TERMS = ("roprietary", "ROPRIETARY", "onfidential", "ONFIDENTIAL", "ed copying", "ED COPYING")
 _HEADER_CHARACTERS = 8_000
 _HEADER_LINES = 60
 _COMMENT = re.compile(
@@ -71,7 +73,10 @@ _MANUAL = re.compile(
 
 
 def licence_in_header(text: str) -> str | None:
-    """The licence a source file's leading comments (or a Perl manual's section on it) state, or None."""
+    """The licence a source file's leading comments (or a Perl manual's section on it) state, or None.
+
+    `unknown` where they tell of terms that no phrase matches.
+    """
     start = text[:_HEADER_CHARACTERS]
     header = _comments(start) if _has_licence_words(start) else ""
     identifiers = [found for found in map(_identifier_of, _IDENTIFIER.findall(header)) if found]
@@ -86,12 +91,14 @@ def licence_in_header(text: str) -> str | None:
     choice = _chosen(found, plain)
     parts = [" OR ".join(choice)] if choice else []
     parts += [name for name in found if not choice.keys() >= set(_OPERATOR.split(name))]
-    return _restricted(all_of(parts), plain) if parts else None
+    if not parts:
+        return UNKNOWN if _TERMS.search(plain) else None
+    return _restricted(all_of(parts), plain)
 
 
 def _has_licence_words(text: str) -> bool:
     """Most files end here: this is what makes the search cheap."""
-    return any(word in text for word in _LICENCE_WORDS)
+    return any(word in text for word in (*_LICENCE_WORDS, *_WORDS_OF_TERMS))
 
 
 def _comments(text: str) -> str:
@@ -212,6 +219,18 @@ def _plain(text: str) -> str:
 
 
 _ANCHOR = re.compile(r"\b(?:under|licen[cs]e[sd]?|governed by|subject to|(?=same (?:terms|licen)))")
+_TERMS = re.compile(
+    r"(?<!non )\bproprietary\b(?! (?:api|binar|codec|driver|extension|firmware|(?:file )?format|hardware|protocol))"
+    r"|\bconfidential\b(?! (?:client|comput|data|value))|\bunauthori[sz]ed copying"
+    r"|(?<!contributor )\blicen[cs]e agreement|\bnot (?:released|licen[cs]ed|available|distributed) under"
+    r"|\blicen[cs]ed under (?!(?:(?:the|an?|this|same|following|terms?|conditions|and|or|of|multiple|open source|free"
+    r"|licen[cs]es?) )*+(?:$|licen|copying|(?:stop|file|found|in|see|at|as|by|that|which|described|specified)\b))"
+)
+"""What tells of terms of one's own. "All rights reserved" does not: it stands above most texts of the BSD licence."""
+
+_DENIED = re.compile(
+    r"\bnot (?:be |been )?(?:(?:released|licen[cs]ed|available|distributed) )?(?:(?:under|the|terms|of|an?|any) )*+$"
+)
 _EVIDENCE = re.compile(r"licen|same (?:terms|cond)|distribut|terms of|released")
 _CREATIVE_COMMONS = re.compile(
     r"\b(?:creativecommons.org licenses by|cc by|attribution)"
@@ -386,7 +405,10 @@ _LICENCE_FILE = re.compile(
     rf"(?:{_FAMILY}[._-])?(?:(?:un)?licen[cs]es?|copying\d?)(?:[_-](?:{_FAMILY}|{_NUMBER}).*|\..*)?|copyright(?:\..*)?",
     re.IGNORECASE,
 )
-_CODE_FILE = re.compile(r"\.(?:py|pyi|pyc|js|ts|c|h|go|rs|java|rb|json|html|php|cs|hs|xml|sh|kt)$", re.IGNORECASE)
+_CODE_FILE = re.compile(
+    r"\.(?:py[ic]?|[jt]sx?|c|h|cc|[ch]pp|go|rs|java|rb|json|html|php|cs|s?css|hs|xml|sh|kt|vue|swift|ya?ml|svg|png|pdf)$",
+    re.IGNORECASE,
+)
 
 
 def is_licence_file(name: str) -> bool:
