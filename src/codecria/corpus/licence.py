@@ -185,8 +185,9 @@ _CHOICE = re.compile(
     r"|(?:under|terms of|subject to) either|or under the following|or the conditions below"
 )
 _RESTRICTION = re.compile(
-    r"(?<!commercial or )(?<!commercial and )non ?commercial (?!or |and |project)|not for commercial|commons clause"
+    r"(?<!commercial or )(?<!commercial and )non ?commercial (?!or |and |project)|not for commercial"
     r"|good not evil|(?:academic|research|evaluation) (?:use|purposes) only|proprietary and confidential"
+    r"|confidential and proprietary|unauthori[sz]ed copying|(?:rest|remainder|else|software) (?:is|are) proprietary"
 )
 
 
@@ -218,7 +219,6 @@ def _plain(text: str) -> str:
     return _NOISE.sub(" ", _SLASH.sub(" or ", marked))
 
 
-_ANCHOR = re.compile(r"\b(?:under|licen[cs]e[sd]?|governed by|subject to|(?=same (?:terms|licen)))")
 _TERMS = re.compile(
     r"(?<!non )\bproprietary\b(?! (?:api|binar|codec|driver|extension|firmware|(?:file )?format|hardware|protocol))"
     r"|\bconfidential\b(?! (?:client|comput|data|value))|\bunauthori[sz]ed copying"
@@ -231,6 +231,7 @@ _TERMS = re.compile(
 _DENIED = re.compile(
     r"\bnot (?:be |been )?(?:(?:released|licen[cs]ed|available|distributed) )?(?:(?:under|the|terms|of|an?|any) )*+$"
 )
+_ANCHOR = re.compile(r"\b(?:under|licen[cs]e[sd]?|governed by|subject to|(?=same (?:terms|licen)))")
 _EVIDENCE = re.compile(r"licen|same (?:terms|cond)|distribut|terms of|released")
 _CREATIVE_COMMONS = re.compile(
     r"\b(?:creativecommons.org licenses by|cc by|attribution)"
@@ -251,11 +252,14 @@ def _licences_in(plain: str) -> dict[str, int]:
         place = plain.find(phrase)
         if phrase == "gnu general public license" and _NAMES_THE_GPL.search(plain, 0, max(0, place)):
             place = plain.find("gnu general public license as published")
-        if place >= 0 and (exact := _names_at(plain, place)[0] if name == "NAMED" else _exact(name, plain, place)):
+        if place < 0 or _DENIED.search(plain, max(0, place - 60), place):
+            continue
+        if exact := _names_at(plain, place)[0] if name == "NAMED" else _exact(name, plain, place):
             found.append((place, exact))
     for anchor in _ANCHOR.finditer(plain):
         stated, end = _names_at(plain, anchor.end())
-        if stated and _EVIDENCE.search(plain, max(0, anchor.start() - 60), end + 12):
+        start = max(0, anchor.start() - 60)
+        if stated and _EVIDENCE.search(plain, start, end + 12) and not _DENIED.search(plain, start, anchor.start()):
             found.append((anchor.start(), stated))
     for work in _CREATIVE_COMMONS.finditer(plain):
         parts = (("-NC", " nc| non"), ("-SA", " s"), ("-ND", " nd| no ?d"))
@@ -264,12 +268,15 @@ def _licences_in(plain: str) -> dict[str, int]:
     if free := _PUBLIC_DOMAIN.search(plain):
         found.append((free.start(), "LicenseRef-public-domain"))
     places = {name: place for place, name in sorted(found, reverse=True)}
+    # The licence that such a one becomes in years, or takes a permission back from, does not hold.
+    places = {name: places[name] for name in _OVERRULING & places.keys()} or places
     exact = sorted(
         (name for name in places if not any(_includes(other, name) for other in places)), key=places.__getitem__
     )
     return {name: places[name] for name in exact}
 
 
+_OVERRULING = {"BUSL-1.1", "LicenseRef-FSL", "LicenseRef-Commons-Clause"}
 _VAGUE = {"LicenseRef-BSD": "BSD-", "GPL-1.0-or-later": "GPL-", "LGPL-2.0-or-later": "LGPL-"}
 
 
@@ -376,12 +383,19 @@ def licence_of_metadata(expression: str | None, classifiers: Iterable[str], fiel
     """
     if expression and expression.strip():
         return canonical(expression.strip()) or expression.strip()
-    names = [named(line.rsplit(" :: ", 1)[1]) for line in classifiers if line.startswith("License :: ")]
-    found = list(dict.fromkeys(name for name in names if name is not None))
-    stated = named(field) if field else None
-    if not found or found == ["LicenseRef-BSD"] or (stated and " OR " in stated):
-        return stated or (found[0] if found else None)
-    return all_of(found)
+    stated = [named(field) if field else None, *map(_of_classifier, classifiers)]
+    found = dict.fromkeys(name for name in stated if name)
+    return all_of(name for name in found if not any(_includes(other, name) for other in found)) or None
+
+
+def _of_classifier(line: str) -> str | None:
+    """The licence a `Classifier` names, as `LicenseRef-NAME` where that is all that is known of it."""
+    name = line.rpartition(" :: ")[2].strip()
+    if not line.startswith("License :: ") or name in ("OSI Approved", "DFSG approved"):
+        return None
+    short = re.search(r"\((.+)\)$", name)
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+    return named(name) or (short and canonical(short[1])) or f"LicenseRef-{slug}"
 
 
 @lru_cache(maxsize=4_096)
