@@ -14,6 +14,7 @@ import pytest
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import load_recipe, shipped_recipes
 from codecria.corpus.build import CorpusRecipe, HeldOutRecipe, build_corpus
+from codecria.corpus.examine import Examiner
 from codecria.corpus.filters import FilterRecipe
 from codecria.corpus.lock import alone
 from codecria.corpus.manifest import SPLITS, read_manifest
@@ -555,6 +556,50 @@ def test_contaminated_files_are_dropped(projects, tmp_path):
     row = ledger(tmp_path / "corpus")["json/solutions.py"]
     assert row["reason"] == "contaminated"
     assert "HumanEval/1 " in row["detail"]
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_of_an_open_core_only_the_free_file_is_kept(tmp_path):
+    def code(name: str) -> str:
+        one = 'def {0}_{1}(account):\n    """Charge the account."""\n    return account.charge({1})\n\n\n'
+        return "".join(one.format(name, number) for number in range(8))
+
+    headers = {
+        "free.py": "",
+        "ee/billing.py": "",
+        "pack.py": "# Licensed under the Elastic License 2.0; you may not use this file except as it says.\n",
+        "late.py": "# Use of this software is governed by the Business Source License. As of the Change Date, use\n"
+        "# will be governed by the Apache License, Version 2.0.\n",
+        "own.py": "# Proprietary and confidential. Unauthorized copying of this file is strictly prohibited.\n",
+    }
+    tree = tmp_path / "mono-1.0"
+    (tree / "ee").mkdir(parents=True)
+    (tree / "LICENSE").write_text(MIT)
+    (tree / "ee/LICENSE").write_text("The Foo Enterprise License. It is forbidden to copy or sell the Software.\n")
+    for path, header in headers.items():
+        (tree / path).write_text(header + code(path.rpartition("/")[2].removesuffix(".py")))
+    shutil.make_archive(str(tree), "gztar", tmp_path, "mono-1.0")
+    git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    for source in ("folder", "git", "archive"):
+        path = f"{tree}.tar.gz" if source == "archive" else str(tree)
+        recipe = CorpusRecipe.model_validate({"sources": [{"type": source, "path": path, "docstrings": False}]})
+        examiner = Examiner(recipe)
+        (opened,) = recipe.sources
+        verdicts = {
+            one.path: one.dropped.reason if one.dropped else "kept"
+            for unit in opened.open().units()
+            for file in unit.files()
+            for one in examiner(file)
+        }
+        assert verdicts == {
+            "free.py": "kept",
+            "ee/billing.py": "licence-unknown",
+            "late.py": "licence-not-permissive",
+            "pack.py": "licence-not-permissive",
+            "own.py": "licence-unknown",
+        }, source
 
 
 def test_recipes_are_read_from_yaml(tmp_path):

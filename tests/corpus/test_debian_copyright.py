@@ -65,6 +65,13 @@ def test_a_file_no_stanza_names():
     assert CopyrightFile.parse(FORMAT + "\nFiles: src/*\nLicense: MIT\n").licence_of("a.c") is None
 
 
+@pytest.mark.parametrize("field", ["", "License:\n This text nobody knows.\n", "License: ,\n"])
+def test_a_stanza_whose_licence_cannot_be_read_is_not_under_another(field):
+    text = f"{FORMAT}\nFiles: *\nLicense: Expat\n\nFiles: ee/*\nCopyright: B\n{field}"
+    parsed = CopyrightFile.parse(text)
+    assert (parsed.licence_of("a.c"), parsed.licence_of("ee/a.c")) == ("MIT", "unknown")
+
+
 def test_older_forms_and_careless_ones():
     text = (
         "\ufeffFormat-Specification: http://svn.debian.org/wsvn/dep/web/deps/dep5.mdwn?rev=174\r\n \t\r\n"

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from codecria.common.errors import CodecriaError
 from codecria.corpus.decontaminate import DecontaminationRecipe, Decontaminator, open_decontaminator
 from codecria.corpus.evaluation_sets import Piece
+from codecria.corpus.examine import Examiner
+from codecria.corpus.recipe import CorpusRecipe
 from codecria.corpus.shingles import shingle_hashes
+from codecria.corpus.sources.source import SourceFile
 from tests.timing import quickest_s
 
 FILLER = "def load(path):\n    with open(path) as file:\n        return [line.split() for line in file]\n\n\n"
@@ -67,6 +70,30 @@ def test_every_human_eval_task_is_found_in_another_form(human_eval, form):
         if not find(human_eval, FILLER + FORMS[form](task["prompt"] + task["canonical_solution"]) + FILLER)
     ]
     assert not missed
+
+
+HELPERS = "\n".join(
+    f'def helper_{n}(value, other):\n    """Adds {n} to both."""\n    total = value + other * {n}\n    return total\n'
+    for n in range(12)
+)
+WHOLE = PROBLEMS["HumanEval/10"]["prompt"] + PROBLEMS["HumanEval/10"]["canonical_solution"]
+COMMENTED = "".join(f"# {line}\n" for line in WHOLE.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "leading",
+    [
+        f"# Licensed under the MIT License.\n{COMMENTED}",
+        '"""' + WHOLE.replace('"""', "'''") + '\nLicense: MIT\n"""\n',
+    ],
+)
+def test_a_leading_comment_is_searched_though_it_tells_of_a_licence(leading):
+    """Of near-duplicates only what is behind such a comment is compared."""
+    data = (leading + HELPERS).encode()
+    recipe = CorpusRecipe.model_validate({"sources": [{"type": "folder", "path": "."}]})
+    (one, *_) = Examiner(recipe)(SourceFile("a.py", "p", "p", len(data), lambda: data, "MIT"))
+    assert one.dropped is not None and one.dropped.reason == "contaminated"
+    assert one.hit is not None and one.hit.task == "HumanEval/10"
 
 
 def test_ordinary_code_is_left_alone(human_eval):

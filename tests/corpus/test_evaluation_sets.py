@@ -114,6 +114,37 @@ def test_rows_that_are_no_tasks_and_values_of_any_shape(tmp_path):
     assert find(opened(tmp_path / "b.jsonl", human_eval=False)[0], WORDS).piece == "b.jsonl 1 row"
 
 
+def test_each_solution_of_many_is_found_by_itself(tmp_path):
+    """APPS writes a task's solutions as JSON inside a text: as one text, one of twenty is a twentieth of it."""
+    solutions = [
+        "\n".join(
+            f"def solve_{one}_{line}(alpha, beta):\n    return alpha * {line} + beta - {one}{line}" for line in range(6)
+        )
+        for one in range(19)
+    ]
+    solutions.append("print(sum(value * value for value in map(int, input().split()) if value % 7 == 3))")
+    tests = json.dumps({"inputs": ["1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22\n"], "outputs": ["9\n"]})
+    row = {"problem_id": 7, "question": "Short.", "solutions": json.dumps(solutions), "input_output": tests}
+    (tmp_path / "apps.jsonl").write_text(json.dumps(row))
+    decontaminator, tasks = opened(tmp_path / "apps.jsonl", human_eval=False)
+    assert tasks == {"apps.jsonl": 1}
+    for solution in solutions:
+        hit = find(decontaminator, f"import sys\n\n{solution}\n")
+        assert hit is not None and hit.piece == "apps.jsonl 1 solutions"
+    assert by_name(read_set(str(tmp_path / "apps.jsonl")))["apps.jsonl 1 input_output"] == tests
+
+
+def test_lists_in_nested_objects_are_tasks(tmp_path):
+    """BOLD is one object of groups of names: as one task, nothing that its rows share would be left out."""
+    groups = {"actors": {"A_B": [f"{WORDS} A", "and B"], "C_D": [WORDS[::-1]]}, "writers": {"A_B": ["E writes"]}}
+    (tmp_path / "bold.json").write_text(json.dumps(groups))
+    assert by_name(read_set(str(tmp_path / "bold.json"))) == {
+        "bold.json actors.A_B row": f"{WORDS} A\nand B",
+        "bold.json actors.C_D row": WORDS[::-1],
+        "bold.json writers.A_B row": "E writes",
+    }
+
+
 def test_a_pattern_names_many_files(tmp_path):
     for number in range(3):
         (tmp_path / f"part-{number}.jsonl").write_text(json.dumps({"id": number, "text": f"{number} {WORDS}"}))

@@ -139,6 +139,11 @@ def test_permissive_is_what_logic_says(expression):
             "Ruby OR BSD-2-Clause",
         ),
         ("You may do as you please. " * 30 + "All examples are placed in the public domain.", None),
+        ("Business Source License 1.1\nLicensor: X\nChange License: MIT License", "BUSL-1.1"),
+        ("Functional Source License, Version 1.1, MIT Future License\n" + MIT, "LicenseRef-FSL"),
+        ("Apache License\nVersion 2.0, January 2004\n" + "x " * 4_000 + "Commons Clause", "LicenseRef-Commons-Clause"),
+        ("# PolyForm Shield License\n<https://polyformproject.org/licenses/shield/1.0.0>", "LicenseRef-PolyForm"),
+        ("This software is NOT licensed under the MIT license.", None),
         ("All rights reserved. Do not copy.", None),
         ("", None),
     ],
@@ -195,6 +200,34 @@ def test_licence_texts(text, licence):
         ("This runs under Apache and under Perl.", None),
         ("Based on a public domain implementation", None),
         ("This file is not in the public domain: ask for a license.", None),
+        ("Copyright (c) Facebook. Licensed under the license found in the LICENSE file in the root directory.", None),
+        ("Licensed under the same terms as the rest of it.", None),
+        ("Licensed to Somebody under one or more contributor license agreements. See the NOTICE file.", None),
+        ("Reads a proprietary format. See the file LICENSE.", None),
+        ("OAuth for a confidential client. See the file LICENSE.", None),
+        # what is said against a licence, or of what becomes one in years
+        ("This file is NOT released under the MIT license. All rights reserved.", "unknown"),
+        ("This is not licensed under the Apache License, Version 2.0, but under the GPL version 2.", "GPL-2.0-only"),
+        ("Portions licensed under the MIT License. The rest is proprietary.", "MIT AND LicenseRef-restricted"),
+        (
+            "Use of this software is governed by the Business Source License\nincluded in the file licenses/BSL.txt.\n"
+            "As of the Change Date, use will be governed\nby the Apache License, Version 2.0.",
+            "BUSL-1.1",
+        ),
+        ("Licensed under the Functional Source License, Version 1.1, MIT Future License", "LicenseRef-FSL"),
+        ("Licensed under the Elastic License 2.0; you may not use this file except as it says", "Elastic-2.0"),
+        ("Licensed under the Apache License 2.0 with the Commons Clause.", "LicenseRef-Commons-Clause"),
+        ("Licensed under the Confluent Community License; see it", "LicenseRef-Confluent-Community"),
+        ("Licensed under the PolyForm Shield License 1.0.0", "LicenseRef-PolyForm"),
+        ("Licensed under the Redis Source Available License 2.0", "LicenseRef-RSAL"),
+        ("License: Proprietary", "LicenseRef-proprietary"),
+        # terms that no phrase matches: what lies around it does not hold
+        ('Licensed under the Foo License 2.0 (the "License"); you may not use this file except as it says', "unknown"),
+        ("Licensed under Internal Terms.", "unknown"),
+        ("This file is subject to the Foo Software Licence Agreement.", "unknown"),
+        ("Proprietary and confidential.\nUnauthorized copying of this file is strictly prohibited.", "unknown"),
+        ("FOO INC. CONFIDENTIAL", "unknown"),
+        ("This is proprietary software.", "unknown"),
         ("This package follows no licence in particular", None),
     ],
 )
@@ -280,6 +313,10 @@ def test_long_hostile_headers_take_no_time():
         is_permissive(text[:10_000])
 
 
+MIT_CLASSIFIER = "License :: OSI Approved :: MIT License"
+OF_NO_SPDX = "License :: Free for non-commercial use"
+
+
 @pytest.mark.parametrize(
     ("expression", "classifiers", "field", "licence"),
     [
@@ -332,7 +369,16 @@ def test_long_hostile_headers_take_no_time():
         (None, ["License :: OSI Approved :: Historical Permission Notice and Disclaimer (HPND)"], None, "HPND"),
         (None, ["License :: Public Domain"], None, "LicenseRef-public-domain"),
         (None, ["License :: OSI Approved :: MIT No Attribution License (MIT-0)"], None, "MIT-0"),
-        (None, ["License :: Other/Proprietary License"], None, None),
+        (None, ["License :: Other/Proprietary License"], None, "LicenseRef-proprietary"),
+        (None, ["License :: OSI Approved :: Universal Permissive License (UPL)"], "UPL-1.0", "UPL-1.0"),
+        (None, ["License :: OSI Approved :: Something New (MulanPSL-2.0)"], None, "MulanPSL-2.0"),
+        (None, [MIT_CLASSIFIER], "MIT License", "MIT"),
+        (None, [MIT_CLASSIFIER], "Proprietary", "LicenseRef-proprietary AND MIT"),
+        (None, [MIT_CLASSIFIER], "GPL-3.0-only", "GPL-3.0-only AND MIT"),
+        (None, [MIT_CLASSIFIER, OF_NO_SPDX], None, "MIT AND LicenseRef-Free-for-non-commercial-use"),
+        (None, [OF_NO_SPDX], "MIT OR ISC", "(MIT OR ISC) AND LicenseRef-Free-for-non-commercial-use"),
+        (None, ["License :: Other/Proprietary License"], "MIT", "MIT AND LicenseRef-proprietary"),
+        (None, ["License :: OSI Approved :: GNU General Public License v3 (GPLv3)"], "GPL", "GPL-3.0-only"),
     ],
 )
 def test_metadata(expression, classifiers, field, licence):

@@ -19,6 +19,11 @@ PERL = "Artistic-1.0-Perl OR GPL-1.0-or-later"
     [
         ("PKG-INFO", "Metadata-Version: 2.4\nName: x\nLicense-Expression: MIT OR Apache-2.0\n", "MIT OR Apache-2.0"),
         ("METADATA", "Name: x\nLicense: BSD\nClassifier: License :: OSI Approved :: BSD License\n", "LicenseRef-BSD"),
+        (
+            "METADATA",
+            "Name: x\nLicense: MIT\nClassifier: License :: Other/Proprietary License\n",
+            "MIT AND LicenseRef-proprietary",
+        ),
         ("METADATA", "Name: x\n\nLicense: MIT\n", None),
         ("pyproject.toml", '[project]\nname = "x"\nlicense = "MIT OR Apache-2.0"\n', "MIT OR Apache-2.0"),
         ("pyproject.toml", '[project]\nlicense = {text = "BSD 3-Clause"}\n', "BSD-3-Clause"),
@@ -73,6 +78,8 @@ PERL = "Artistic-1.0-Perl OR GPL-1.0-or-later"
         ("x.cabal", "name: x\nlicense:             BSD3\nlicense-file: LICENSE\n", "BSD-3-Clause"),
         ("META.json", '{"license": ["perl_5"]}', PERL),
         ("META.json", '{"license": ["artistic_2", "mit"]}', "Artistic-2.0 AND MIT"),
+        ("META.json", '{"license": ["mit", "agpl_3"]}', "MIT AND AGPL-3.0-only"),
+        ("META.json", '{"license": ["mit", "restricted"]}', "MIT AND LicenseRef-restricted"),
         ("META.json", '{"license": ["unknown"]}', None),
         ("META.json", '{"name": "no package of Perl"}', None),
         ("META.yml", "---\nabstract: x\nlicense: perl\n", PERL),

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from fnmatch import translate
 
-from codecria.corpus.licence import canonical, licence_of_text, named
+from codecria.corpus.licence import UNKNOWN, canonical, licence_of_text, named
 
 _PROSE = re.compile(r"\W*(?:permission|redistribution|this|the|by|copyright|you|all)\s", re.IGNORECASE)
 _UNFINISHED = re.compile(r"(?:\b(?:or|and|with)|[,/|])$", re.IGNORECASE)
@@ -52,7 +52,7 @@ class CopyrightFile:
 
     @classmethod
     def parse(cls, text: str) -> CopyrightFile:
-        """Read the file. Nothing makes it fail: what cannot be read is passed over."""
+        """Read the file. Nothing makes it fail: a licence that cannot be read is unknown, not another stanza's."""
         text = text.replace("\r", "").strip("\ufeff\n")
         paragraphs = [_fields(paragraph) for paragraph in re.split(r"\n(?:[ \t]*\n)+", text)]
         if paragraphs[0].keys().isdisjoint(("format", "format-specification")):
@@ -63,8 +63,7 @@ class CopyrightFile:
         matched: list[tuple[int, re.Pattern[str]]] = []
         for fields in paragraphs:
             patterns = [word.strip(",").removeprefix("./") for word in fields.get("files", "").split()]
-            licence = _licence_of_field(fields.get("license", ""), texts) if patterns else None
-            if licence is None:
+            if not patterns:
                 continue
             globs: list[str] = []
             for pattern in patterns:
@@ -75,7 +74,7 @@ class CopyrightFile:
                     named[path] = len(licences)
             if globs:
                 matched.append((len(licences), re.compile("|".join(map(translate, globs)))))
-            licences.append(licence)
+            licences.append(_licence_of_field(fields.get("license", ""), texts) or UNKNOWN)
         return cls(tuple(licences), named, tuple(reversed(matched)))
 
     def licence_of(self, path: str) -> str | None:

@@ -2,7 +2,8 @@
 
 A set is a file with a task a row: JSONL (also `.gz`), JSON, CSV or Parquet. Of known formats the task's own fields are
 read: what is told, the solution, the tests; not what some model answered. Of an infilling task prefix, middle and
-suffix are put together again, so that thousands of rows give one program each. Of other formats every text is read.
+suffix are put together again, so that thousands of rows give one program each. Of other formats every text is read,
+a list that is written as JSON inside a text like any other list, each of many solutions by itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.util
 import json
 import re
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -82,8 +84,27 @@ def read_set(name: str) -> list[Piece]:
             row = cast("Row", value) if isinstance(value, dict) else {"row": value}
             label = str(row.get("task_id") or row.get("name") or number)
             human_eval = _HUMAN_EVAL_TASK.search(label)
-            found |= dict.fromkeys(_pieces(row, one.name, human_eval[0] if human_eval else label))
+            tasks = _leaves(row) if one.suffix == ".json" else {}
+            for task, texts in (tasks or {human_eval[0] if human_eval else label: row}).items():
+                found |= dict.fromkeys(_pieces(texts, one.name, task))
     return list(found)
+
+
+def _leaves(row: Row, above: str = "") -> dict[str, Row]:
+    """A row for each list of texts in objects that hold nothing else, as BOLD's do; empty if there is anything else."""
+    leaves: dict[str, Row] = {}
+    for key, value in row.items():
+        inner = _leaves(cast("Row", value), f"{above}{key}.") if isinstance(value, dict) else {}
+        if above and _is_texts(value):
+            inner = {f"{above}{key}": {"row": value}}
+        if not inner:
+            return {}
+        leaves |= inner
+    return leaves
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in cast("list[Any]", value))
 
 
 def _pieces(row: Row, set_name: str, task: str) -> Iterator[Piece]:
@@ -101,7 +122,12 @@ def _pieces(row: Row, set_name: str, task: str) -> Iterator[Piece]:
 
 
 def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Every text inside a value, with its field's name. A list of lines is one text."""
+    """Every text inside a value, with its field's name. A list of lines is one text, a list of solutions several."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        with suppress(ValueError, RecursionError):
+            inner: Any = json.loads(value)
+            # Inputs and outputs of tests stay one text: apart, a row of numbers would be found in any table.
+            value = inner if _is_texts(inner) or name.endswith("solutions") else value
     if isinstance(value, str):
         yield name, value
     elif isinstance(value, dict):
@@ -109,7 +135,7 @@ def _texts(value: Any, name: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inner, f"{name}.{key}")
     elif isinstance(value, list):
         items = cast("list[Any]", value)
-        lines = all(isinstance(item, str) and "\n" not in item for item in items)
+        lines = not name.endswith("solutions") and all(isinstance(item, str) and "\n" not in item for item in items)
         for item in ["\n".join(items)] if lines else items:
             yield from _texts(item, name)
 

@@ -125,11 +125,12 @@ class Examiner:
         clean = redact(text, self._recipe.redact)
         if clean.text != text:
             text, data = clean.text, clean.text.encode()
-        what = compared(text, kind)
-        shingles = shingle_hashes(data if what is text else what)
+        shingles = shingle_hashes(data)
         if hit := self._decontaminator.find(text, shingles):
             dropped = Dropped("contaminated", f"{hit.piece} ({hit.how}, {hit.share:.0%} of it)")
             return Examined(kind, path, file.size_bytes, dropped=dropped, text=text, hit=hit)
+        if (behind := compared(text, kind)) is not text:
+            shingles = shingle_hashes(behind)
         document = Document(text, kind, language, licence, file.origin, path, content_hash(text))
         return Examined(kind, path, len(data), document, shingles, clean.counts)
 

@@ -3,7 +3,8 @@
 What speaks for a file, the nearest first: its header, the package's metadata, the licence file nearest above it.
 A header that states several licences is under all of them (AND), unless it offers a choice (OR).
 
-This is reading, not legal advice: a text that no phrase matches is "unknown", and unknown is not permissive.
+This is reading, not legal advice: a text that no phrase matches is "unknown", and unknown is not permissive. So is
+one that is under terms of its own; only what says nothing is under the terms of what lies around it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _IDENTIFIER = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 _NAME = r"\(*[A-Za-z0-9][A-Za-z0-9.+\-/]*\)*"
 _IDENTIFIER_WORDS = re.compile(rf"{_NAME}(?: +(?:AND|OR|WITH) +{_NAME})*", re.IGNORECASE)
 _LICENCE_WORDS = ("icen", "ICEN", "granted", "permitted", "ublic domain", "ublic Domain", "UBLIC DOMAIN", "same terms")
+_WORDS_OF_TERMS = ("roprietary", "ROPRIETARY", "onfidential", "ONFIDENTIAL", "ed copying", "ED COPYING")
 _HEADER_CHARACTERS = 8_000
 _HEADER_LINES = 60
 _COMMENT = re.compile(
@@ -71,7 +73,10 @@ _MANUAL = re.compile(
 
 
 def licence_in_header(text: str) -> str | None:
-    """The licence a source file's leading comments (or a Perl manual's section on it) state, or None."""
+    """The licence a source file's leading comments (or a Perl manual's section on it) state, or None.
+
+    `unknown` where they tell of terms that no phrase matches.
+    """
     start = text[:_HEADER_CHARACTERS]
     header = _comments(start) if _has_licence_words(start) else ""
     identifiers = [found for found in map(_identifier_of, _IDENTIFIER.findall(header)) if found]
@@ -86,12 +91,14 @@ def licence_in_header(text: str) -> str | None:
     choice = _chosen(found, plain)
     parts = [" OR ".join(choice)] if choice else []
     parts += [name for name in found if not choice.keys() >= set(_OPERATOR.split(name))]
-    return _restricted(all_of(parts), plain) if parts else None
+    if not parts:
+        return UNKNOWN if _TERMS.search(plain) else None
+    return _restricted(all_of(parts), plain)
 
 
 def _has_licence_words(text: str) -> bool:
     """Most files end here: this is what makes the search cheap."""
-    return any(word in text for word in _LICENCE_WORDS)
+    return any(word in text for word in (*_LICENCE_WORDS, *_WORDS_OF_TERMS))
 
 
 def _comments(text: str) -> str:
@@ -178,8 +185,9 @@ _CHOICE = re.compile(
     r"|(?:under|terms of|subject to) either|or under the following|or the conditions below"
 )
 _RESTRICTION = re.compile(
-    r"(?<!commercial or )(?<!commercial and )non ?commercial (?!or |and |project)|not for commercial|commons clause"
+    r"(?<!commercial or )(?<!commercial and )non ?commercial (?!or |and |project)|not for commercial"
     r"|good not evil|(?:academic|research|evaluation) (?:use|purposes) only|proprietary and confidential"
+    r"|confidential and proprietary|unauthori[sz]ed copying|(?:rest|remainder|else|software) (?:is|are) proprietary"
 )
 
 
@@ -211,6 +219,18 @@ def _plain(text: str) -> str:
     return _NOISE.sub(" ", _SLASH.sub(" or ", marked))
 
 
+_TERMS = re.compile(
+    r"(?<!non )\bproprietary\b(?! (?:api|binar|codec|driver|extension|firmware|(?:file )?format|hardware|protocol))"
+    r"|\bconfidential\b(?! (?:client|comput|data|value))|\bunauthori[sz]ed copying"
+    r"|(?<!contributor )\blicen[cs]e agreement|\bnot (?:released|licen[cs]ed|available|distributed) under"
+    r"|\blicen[cs]ed under (?!(?:(?:the|an?|this|same|following|terms?|conditions|and|or|of|multiple|open source|free"
+    r"|licen[cs]es?) )*+(?:$|licen|copying|(?:stop|file|found|in|see|at|as|by|that|which|described|specified)\b))"
+)
+"""What tells of terms of one's own. "All rights reserved" does not: it stands above most texts of the BSD licence."""
+
+_DENIED = re.compile(
+    r"\bnot (?:be |been )?(?:(?:released|licen[cs]ed|available|distributed) )?(?:(?:under|the|terms|of|an?|any) )*+$"
+)
 _ANCHOR = re.compile(r"\b(?:under|licen[cs]e[sd]?|governed by|subject to|(?=same (?:terms|licen)))")
 _EVIDENCE = re.compile(r"licen|same (?:terms|cond)|distribut|terms of|released")
 _CREATIVE_COMMONS = re.compile(
@@ -232,11 +252,14 @@ def _licences_in(plain: str) -> dict[str, int]:
         place = plain.find(phrase)
         if phrase == "gnu general public license" and _NAMES_THE_GPL.search(plain, 0, max(0, place)):
             place = plain.find("gnu general public license as published")
-        if place >= 0 and (exact := _names_at(plain, place)[0] if name == "NAMED" else _exact(name, plain, place)):
+        if place < 0 or _DENIED.search(plain, max(0, place - 60), place):
+            continue
+        if exact := _names_at(plain, place)[0] if name == "NAMED" else _exact(name, plain, place):
             found.append((place, exact))
     for anchor in _ANCHOR.finditer(plain):
         stated, end = _names_at(plain, anchor.end())
-        if stated and _EVIDENCE.search(plain, max(0, anchor.start() - 60), end + 12):
+        start = max(0, anchor.start() - 60)
+        if stated and _EVIDENCE.search(plain, start, end + 12) and not _DENIED.search(plain, start, anchor.start()):
             found.append((anchor.start(), stated))
     for work in _CREATIVE_COMMONS.finditer(plain):
         parts = (("-NC", " nc| non"), ("-SA", " s"), ("-ND", " nd| no ?d"))
@@ -245,12 +268,15 @@ def _licences_in(plain: str) -> dict[str, int]:
     if free := _PUBLIC_DOMAIN.search(plain):
         found.append((free.start(), "LicenseRef-public-domain"))
     places = {name: place for place, name in sorted(found, reverse=True)}
+    # The licence that such a one becomes in years, or takes a permission back from, does not hold.
+    places = {name: places[name] for name in _OVERRULING & places.keys()} or places
     exact = sorted(
         (name for name in places if not any(_includes(other, name) for other in places)), key=places.__getitem__
     )
     return {name: places[name] for name in exact}
 
 
+_OVERRULING = {"BUSL-1.1", "LicenseRef-FSL", "LicenseRef-Commons-Clause"}
 _VAGUE = {"LicenseRef-BSD": "BSD-", "GPL-1.0-or-later": "GPL-", "LGPL-2.0-or-later": "LGPL-"}
 
 
@@ -357,12 +383,19 @@ def licence_of_metadata(expression: str | None, classifiers: Iterable[str], fiel
     """
     if expression and expression.strip():
         return canonical(expression.strip()) or expression.strip()
-    names = [named(line.rsplit(" :: ", 1)[1]) for line in classifiers if line.startswith("License :: ")]
-    found = list(dict.fromkeys(name for name in names if name is not None))
-    stated = named(field) if field else None
-    if not found or found == ["LicenseRef-BSD"] or (stated and " OR " in stated):
-        return stated or (found[0] if found else None)
-    return all_of(found)
+    stated = [named(field) if field else None, *map(_of_classifier, classifiers)]
+    found = dict.fromkeys(name for name in stated if name)
+    return all_of(name for name in found if not any(_includes(other, name) for other in found)) or None
+
+
+def _of_classifier(line: str) -> str | None:
+    """The licence a `Classifier` names, as `LicenseRef-NAME` where that is all that is known of it."""
+    name = line.rpartition(" :: ")[2].strip()
+    if not line.startswith("License :: ") or name in ("OSI Approved", "DFSG approved"):
+        return None
+    short = re.search(r"\((.+)\)$", name)
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+    return named(name) or (short and canonical(short[1])) or f"LicenseRef-{slug}"
 
 
 @lru_cache(maxsize=4_096)
@@ -386,7 +419,10 @@ _LICENCE_FILE = re.compile(
     rf"(?:{_FAMILY}[._-])?(?:(?:un)?licen[cs]es?|copying\d?)(?:[_-](?:{_FAMILY}|{_NUMBER}).*|\..*)?|copyright(?:\..*)?",
     re.IGNORECASE,
 )
-_CODE_FILE = re.compile(r"\.(?:py|pyi|pyc|js|ts|c|h|go|rs|java|rb|json|html|php|cs|hs|xml|sh|kt)$", re.IGNORECASE)
+_CODE_FILE = re.compile(
+    r"\.(?:py[ic]?|[jt]sx?|c|h|cc|[ch]pp|go|rs|java|rb|json|html|php|cs|s?css|hs|xml|sh|kt|vue|swift|ya?ml|svg|png|pdf)$",
+    re.IGNORECASE,
+)
 
 
 def is_licence_file(name: str) -> bool:

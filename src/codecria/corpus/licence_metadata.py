@@ -62,7 +62,7 @@ def _one(stated: Any) -> str | None:
     written = stated.get("type") or stated.get("name") if isinstance(stated, dict) else stated
     if not isinstance(written, str) or written.upper().startswith("SEE LICEN"):
         return None
-    return "LicenseRef-proprietary" if written.lower() in ("unlicensed", "proprietary") else named(written)
+    return "LicenseRef-proprietary" if written.lower() == "unlicensed" else named(written)
 
 
 def _npm(text: str) -> str | None:
@@ -120,7 +120,10 @@ def _nuspec(text: str) -> str | None:
 
 def _meta_json(text: str) -> str | None:
     stated = json.loads(text)["license"]
-    names = [_PERL[name] for name in (stated if isinstance(stated, list) else [stated]) if name in _PERL]
+    written = stated if isinstance(stated, list) else [stated]
+    if set(written) <= {"unknown"}:
+        return None
+    names = [_PERL.get(name) or name.replace("_", "-") for name in written]
     return expression_of(", and ".join(names).replace("Perl", "Artistic-1.0-Perl or GPL-1+"))
 
 

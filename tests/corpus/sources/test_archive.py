@@ -198,6 +198,28 @@ def test_which_licence_speaks(tmp_path):
     assert set(licences(read(tmp_path / "r-1.tar.gz", licence="0BSD")[0]).values()) == {"0BSD"}
 
 
+def test_a_licence_that_cannot_be_told_is_unknown_and_not_that_above(tmp_path):
+    files = {
+        "p-1/LICENSE": MIT,
+        "p-1/free.py": "a",
+        "p-1/ee/LICENSE": "The Foo Enterprise License: it is forbidden to copy this.",
+        "p-1/ee/deep/billing.py": "b",
+        "p-1/both/COPYRIGHT": "Copyright Somebody",
+        "p-1/both/LICENSE": APACHE,
+        "p-1/both/a.py": "c",
+        "p-1/said/LICENSE": "As we agreed.",
+        "p-1/said/package.json": '{"license": "ISC"}',
+        "p-1/said/a.js": "d",
+    }
+    found = licences(read(tarball(tmp_path / "p-1.tar.gz", files), languages=["Python", "JavaScript"])[0])
+    assert found == {
+        "free.py": "MIT",
+        "ee/deep/billing.py": "unknown",
+        "both/a.py": "Apache-2.0",
+        "said/a.js": "ISC",
+    }
+
+
 def test_settings(tmp_path):
     path = tarball(tmp_path / "p-1.tar.gz", {"p/a.go": "a", "p/b.py": "b", "p/c.md": "c", "p/run": "#!/bin/sh\n"})
     assert sorted(read(path)[0]) == ["a.go", "b.py", "c.md", "run"]

@@ -90,6 +90,16 @@ def test_a_licence_may_be_a_link_but_not_a_pipe(tree):
     assert listed(tree)["loose/a/b/script.sh"].licence == "MIT"
 
 
+def test_a_licence_that_cannot_be_told_is_unknown_and_not_that_above(tree):
+    (tree / "web/src/vendor/LICENSE.txt").write_text("The Foo Enterprise License: it is forbidden to copy this.")
+    found = listed(tree, licence="ISC")
+    assert found["web/src/vendor/lib.js"].licence == "unknown"
+    assert (found["web/src/index.ts"].licence, found["top.py"].licence) == ("MIT", "ISC")
+    (tree / "web/src/vendor/COPYRIGHT").write_text("Copyright Somebody")
+    (tree / "web/src/vendor/LICENSE.zh.md").write_text(APACHE)
+    assert listed(tree)["web/src/vendor/lib.js"].licence == "Apache-2.0"
+
+
 def test_units_are_runs_that_end_with_a_package(tree, monkeypatch):
     monkeypatch.setattr(folder, "_UNIT_FILES", 4)
     units = list(FolderRecipe(path=str(tree)).open().units())

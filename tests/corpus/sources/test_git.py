@@ -109,6 +109,20 @@ def test_the_files_of_a_revision(repository):
     assert {one.licence for one in entries(repository.path, licence="ISC")} == {"MIT", "ISC"}
 
 
+def test_a_licence_that_cannot_be_told_is_unknown_and_not_that_above(repository):
+    repository.commit(
+        LICENSE=MIT,
+        ee__LICENSE="The Foo Enterprise License: it is forbidden to copy this.",
+        ee__deep__billing_py="x\n",
+        both__COPYRIGHT="Copyright Somebody",
+        both__LICENSE=MIT,
+        both__d_py="d\n",
+    )
+    for settings in ({}, {"revision": "working-tree"}):
+        found = {one.path: one.licence for one in entries(repository.path, **settings)}
+        assert (found["ee/deep/billing.py"], found["a.py"], found["both/d.py"]) == ("unknown", "MIT", "MIT")
+
+
 def test_a_bare_repository_needs_no_checkout(repository, tmp_path):
     repository.git("clone", "-q", "--bare", str(repository.path), str(tmp_path / "bare/copy.git"))
     repository.git("-C", str(tmp_path / "bare/copy.git"), "config", "remote.origin.url", "git@host:me/nice.git")

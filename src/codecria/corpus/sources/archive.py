@@ -224,9 +224,10 @@ class _Package:
         stated: dict[str, str] = {}
         about: dict[str, str] = {}
         for member in members(part.file, wants):
-            text = None if isinstance(member, Problem) else decode(member.data[:LICENCE_BYTES])
-            if not isinstance(text, str):
+            if isinstance(member, Problem):
                 continue
+            text = decode(member.data[:LICENCE_BYTES])
+            text = text if isinstance(text, str) else ""
             if licence := _licence(member.path.rpartition("/")[2], text):
                 stated[member.path] = licence
             if len(about) < _MOST_KEPT and _KEPT.fullmatch(member.path):
@@ -257,7 +258,7 @@ class _Package:
                         size_bytes=len(member.data),
                         read=partial(bytes, member.data),
                         licence=licence or nearest_licence(stated, path) or self._recipe.licence or UNKNOWN,
-                        licence_is_for_file=licence is not None,
+                        licence_is_for_file=licence not in (None, UNKNOWN),
                         kind=taken.kind,
                         language=taken.language,
                         form="description" if _DESCRIPTION.fullmatch(path) else "file",
@@ -277,20 +278,20 @@ class _Package:
         return None if _NOT_TAKEN.search(path) else wanted(path, self._recipe)
 
     def _licences(self) -> dict[str, str]:
-        """By folder: what its metadata says, or else its licence file."""
+        """By folder: what its metadata says, or else its licence file; unknown where it has one that cannot be told."""
         ranked: list[tuple[int, str, str, str]] = []
         for path, licence in self._stated.items():
             folder, _, name = path.rpartition("/")
             # Metadata that says BSD and not which says less than a licence file.
-            rank = 1 if is_licence_file(name) else 2 * (licence == "LicenseRef-BSD")
+            rank = 3 if licence == UNKNOWN else 1 if is_licence_file(name) else 2 * (licence == "LicenseRef-BSD")
             ranked.append((rank, path, "" if _OF_THE_ROOT.fullmatch(folder) else folder, licence))
         return {folder: licence for *_, folder, licence in sorted(ranked, reverse=True)}
 
 
 def _licence(name: str, text: str) -> str | None:
     if name == "copyright":  # Debian's: of all files that it does not name
-        return CopyrightFile.parse(text).licence_of("usr") or licence_of_text(text)
-    return licence_of_text(text) if is_licence_file(name) else licence_of_package_file(name, text)
+        return CopyrightFile.parse(text).licence_of("usr") or licence_of_text(text) or UNKNOWN
+    return licence_of_text(text) or UNKNOWN if is_licence_file(name) else licence_of_package_file(name, text)
 
 
 def _copyright_in_diff(file: str) -> str:

@@ -158,7 +158,11 @@ class FolderSource:
 
 
 class Place(NamedTuple):
-    """What holds in a folder: the package its files belong to, and the licence stated at or above it."""
+    """What holds in a folder: the package its files belong to, and the licence stated at or above it.
+
+    A folder's licence files say what the first in name order says that can be told. Where none can, that is unknown:
+    what lies above them does not hold in `ee/`.
+    """
 
     folder: str
     package: str
@@ -211,22 +215,24 @@ def runs(entries: Iterable[Listed]) -> Iterator[tuple[Listed, ...]]:
 
 
 def licence_of_folder(folder: Path) -> str | None:
-    """What the licence files directly in a folder say: the first in name order that can be told, or None."""
+    """What the licence files directly in a folder say: see `Place`."""
     with suppress(OSError):
         return _stated(folder, [each.name for each in folder.iterdir()])
     return None
 
 
 def _stated(folder: Path, names: list[str]) -> str | None:
+    stated = None
     for name in sorted(filter(is_licence_file, names)):
         # A licence may be a link: the packages of one repository often share theirs.
         with suppress(OSError, UnreadableError), open_regular(str(folder / name), follow_links=True) as opened:
-            if stated := licence_of_bytes(opened.read(LICENCE_BYTES)):
-                return stated
-    return None
+            stated = licence_of_bytes(opened.read(LICENCE_BYTES))
+            if stated != UNKNOWN:
+                break
+    return stated
 
 
-def licence_of_bytes(data: bytes) -> str | None:
-    """The licence whose text this is, or None."""
+def licence_of_bytes(data: bytes) -> str:
+    """The licence whose text this is; unknown where it cannot be told."""
     text = decode(data)
-    return licence_of_text(text) if isinstance(text, str) else None
+    return (licence_of_text(text) if isinstance(text, str) else None) or UNKNOWN

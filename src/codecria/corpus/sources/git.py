@@ -198,17 +198,15 @@ class _Repository:
             yield entry
 
     def _licences(self, commit: _Commit) -> dict[str, str]:
-        """What the first licence file of each folder says that can be told."""
+        """What the first licence file of each folder says that can be told; unknown where none of them can."""
         stated: dict[str, str] = {}
         entries = (one for one in self._tree(commit) if is_licence_file(one.path.rpartition("/")[2]))
         with closing(Objects(self._git)) as objects:
             read = functools.cache(functools.partial(_licence, objects))
             for entry, size in self._measured(entries):
                 folder = entry.path.rpartition("/")[0]
-                if not isinstance(entry, _Entry) or folder in stated or size is None or size > LICENCE_BYTES:
-                    continue
-                if licence := read(entry.object_name, size):
-                    stated[folder] = licence
+                if isinstance(entry, _Entry) and stated.get(folder, UNKNOWN) == UNKNOWN and size is not None:
+                    stated[folder] = read(entry.object_name, size) if size <= LICENCE_BYTES else UNKNOWN
         return stated
 
     def _tree(self, commit: _Commit, tree: str = "", above: str = "") -> Iterator[_Entry | Refused]:
@@ -268,10 +266,10 @@ class _Repository:
                 yield one, int(size) if size.isdigit() else None
 
 
-def _licence(objects: Objects, name: str, size_bytes: int) -> str | None:
+def _licence(objects: Objects, name: str, size_bytes: int) -> str:
     with suppress(UnreadableError):
         return licence_of_bytes(objects.read(name, size_bytes))
-    return None
+    return UNKNOWN
 
 
 def _commit(line: bytes) -> _Commit:

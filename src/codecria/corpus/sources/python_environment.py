@@ -115,6 +115,8 @@ class PythonEnvironmentSource:
             if self._wanted is not None and _normal(owner.name) not in self._wanted:
                 continue
             licence = self._licence_below_root(Path(found.file).parent, site) if slash and language is None else None
+            if owner.licence == UNKNOWN and self._recipe.licence:
+                owner = owner._replace(licence=self._recipe.licence)
             yield from self._listed(found, owner._replace(licence=licence or owner.licence), language)
 
     def _listed(self, found: Found, package: _Package, described_in: str | None = None) -> Iterator[Listed]:
@@ -126,8 +128,6 @@ class PythonEnvironmentSource:
         if found.error:
             yield Refused(found.path, package.name, package.origin, 0, "unreadable", found.error)
         elif taken:
-            if package.licence == UNKNOWN and self._recipe.licence:
-                package = package._replace(licence=self._recipe.licence)
             form: Form = "file" if described_in is None else "description"
             yield ListedFile(found.file, found.modified_ns, found.path, *package, found.size_bytes, *taken, form=form)
 
