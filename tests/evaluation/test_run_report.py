@@ -100,6 +100,20 @@ def test_two_runs_of_one_model_are_told_apart_and_an_unfinished_one_is_named(tmp
         report_of([tmp_path])
 
 
+def test_an_endpoints_lines_are_reported_without_bits(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "served", {0}, PAPER.told())
+    none = dict.fromkeys(("bits_per_character", "bits_per_character_with_end"), "an endpoint scores no given text")
+    measures = {"exact_match": 0.0, "exact_match_first_line": 0.0, "edit_similarity": 0.2, "ended": 1.0}
+    context = {"prefix": "a", "truth": "b", "suffix": "c"}
+    line = Sample(
+        "single_line_corpus", "psm", "abc/L1", outputs=["x"], measures=measures, not_run=none, context=context
+    )
+    with (run / "samples.jsonl").open("a") as file:
+        file.write(to_jsonl([line]))
+    (example,) = report_of([run]).examples
+    assert dict(example.figures) == {"exact match": "no", "edit similarity": "20.0 %"}
+
+
 def test_one_models_runs_of_several_tasks_share_a_column(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, {0}, PAPER.told()) for name in ("whole", "rounded", "other")]
     for run, task, form in zip(runs, ("human_eval", "repair", "human_eval"), ("fp32", "int8", "fp32"), strict=True):
