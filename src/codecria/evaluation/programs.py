@@ -89,6 +89,7 @@ class Item:
         program: from what was written to what is run: a program, or several (one a test) of which all must pass; None
             where it is no program at all, which fails.
         public: so many of several are shown in the prompt; with them `pass@k filtered` counts samples that pass these.
+            None where the task knows no such tests.
         limits: of the run, where they are not the judge's.
         context: for showing, with the sample.
         more: further figures of a sample's text; the row has their mean over the samples.
@@ -97,7 +98,7 @@ class Item:
     id: str
     asked: Asked
     program: Callable[[str], Program | Source | Sequence[Program] | None]
-    public: int = 0
+    public: int | None = None
     limits: Limits | None = None
     context: Mapping[str, str] = field(default_factory=dict[str, str])
     more: Callable[[str], dict[str, float]] | None = None
@@ -195,11 +196,13 @@ def _judged(
     reason = next((each for each in waiting if isinstance(each, str)), "")
     not_run = dict.fromkeys(recipe.measures, reason) if reason else {}
     if not reason:
-        verdicts = [_told(each.result(), item.public) for each in waiting if not isinstance(each, str)]
+        verdicts = [_told(each.result(), item.public or 0) for each in waiting if not isinstance(each, str)]
         measures = {f"pass@{k}": _pass(verdicts, k) for k in recipe.k}
         if item.public:
             kept = [verdict for verdict in verdicts if verdict.get("public") == "passed"]
             measures |= {f"pass@{k} filtered": _pass(kept, min(k, len(kept))) for k in recipe.k}
+        elif item.public is not None:
+            not_run = {f"pass@{k} filtered": "no tests shown in the prompt" for k in recipe.k}
     if item.more is not None:
         figures = [item.more(output) for output in outputs]
         measures |= {name: fmean(each[name] for each in figures) for name in figures[0]}
