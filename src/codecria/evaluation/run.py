@@ -83,7 +83,7 @@ def evaluate(recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
     samples = [sample for group in groups for sample in read_samples(files[group.name])]
     write_atomic(folder / SAMPLES, to_jsonl(samples))
     if recipe.contamination:
-        config["contamination"] = _contamination(recipe, given, folder / CONTAMINATION)
+        config["contamination"] = _contamination(recipe, given, samples, folder / CONTAMINATION)
     results = {**config, "results": [asdict(summary) for summary in summarise(samples, recipe.seed)]}
     write_atomic(folder / RESULTS, _json(results))
     return results
@@ -132,12 +132,12 @@ def environment(results: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _contamination(recipe: EvaluateRecipe, given: Given, path: Path) -> dict[str, Any]:
+def _contamination(recipe: EvaluateRecipe, given: Given, samples: list[Sample], path: Path) -> dict[str, Any]:
     """By task; kept, so that a finished run need not read the corpus again."""
     if not path.exists():
         assert given.corpus is not None
         files = {task.name: given.data.paths(task.data) for task, _ in recipe.tasks.chosen()}
-        write_atomic(path, _json(find_contamination(files, given.corpus)))
+        write_atomic(path, _json(find_contamination(files, given.corpus, samples)))
     return json.loads(path.read_text(encoding="utf-8"))
 
 
