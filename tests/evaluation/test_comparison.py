@@ -82,6 +82,17 @@ def test_a_table_without_any_figure_shows_the_reasons() -> None:
     assert (cell.estimate, cell.change, cell.reason) == (None, None, "no infill markers")
 
 
+def test_a_figure_of_some_rows_says_how_many_and_why_not_the_others() -> None:
+    long = [Sample("human_eval", "greedy", f"{n}", not_run={"pass@1": "too long"}) for n in range(10, 98)]
+    longer = [Sample("human_eval", "greedy", f"{n}", not_run={"pass@1": reason}) for n, reason in enumerate("ab", 98)]
+    run = Run("m", [Sample("human_eval", "greedy", f"{n}", measures={"pass@1": 1.0}) for n in range(10)])
+    (table,) = compare([Run("long", [*run.samples, *long, *longer]), run], 0)
+    assert [cell.reason for cell in table.rows[0].cells] == ["10 of 100 items, not run: too long; a; …", ""]
+    bare = [Sample("human_eval", "greedy", "x", measures={"exact_match": 1.0})]
+    (table,) = compare([Run("m", [*run.samples, *bare])], 0)
+    assert [row.cells[0].reason for row in table.rows] == ["10 of 11 items", "1 of 11 items"]
+
+
 def test_a_measure_that_one_column_lacks_says_why() -> None:
     judged = Run("judged", [Sample("human_eval", "greedy", "a", measures={"exact_match": 1.0, "passed": 1.0})])
     other = Run(

@@ -54,3 +54,9 @@ def test_an_example_says_what_it_is() -> None:
 def test_rows_that_were_not_run_are_no_examples() -> None:
     none = Sample("single_line_corpus", "psm", "all", not_run={"exact_match": "none"})
     assert choose_examples([none], "psm", 0) == []
+
+
+def test_an_endpoints_line_is_shown_without_the_bits_it_has_not() -> None:
+    measures = {name: figure for name, figure in row(3, 0.5).measures.items() if name != "bits_per_character"}
+    (example,) = choose_examples([replace(row(3, 0.5), measures=measures)], "psm", 0)
+    assert [name for name, _ in example.figures] == ["exact match", "edit similarity"]

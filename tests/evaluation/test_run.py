@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,27 @@ def test_a_command_killed_twice_ends_with_the_same_bytes(recipe: EvaluateRecipe,
 def test_a_folder_of_another_run_is_refused(finished: Path, recipe: EvaluateRecipe) -> None:
     with pytest.raises(CodecriaError, match="holds an evaluation with another recipe; name another folder"):
         evaluate(recipe.model_copy(update={"seed": 1}), finished)
+
+
+def test_other_code_under_the_same_path_is_another_run(recipe: EvaluateRecipe, corpus: Path, tmp_path: Path) -> None:
+    tasks = Tasks.model_validate({"perplexity": {"max_tokens": 100, "window_tokens": 64, "stride_tokens": 32}})
+    code, built = tmp_path / "code", tmp_path / "built"
+    code.mkdir()
+    (code / "a.py").write_text("".join(f"first_{n} = compute({n})\n" for n in range(40)))
+    shutil.copytree(corpus, built)
+    recipes = [
+        recipe.model_copy(update={"tasks": tasks, "corpus": None, "folder": str(code)}),
+        recipe.model_copy(update={"tasks": tasks, "corpus": str(built)}),
+    ]
+    results = [evaluate(each, tmp_path / f"run{number}") for number, each in enumerate(recipes)]
+    assert [evaluate(each, tmp_path / f"run{number}") for number, each in enumerate(recipes)] == results
+    (code / "a.py").write_text("".join(f"second_{n} = compute({n})\n" for n in range(40)))
+    manifest = json.loads((built / "manifest.json").read_text())
+    manifest["shards"][0]["sha256"] = "0" * 64
+    (built / "manifest.json").write_text(json.dumps(manifest))
+    for number, each in enumerate(recipes):
+        with pytest.raises(CodecriaError, match="holds an evaluation with another corpus; name another folder"):
+            evaluate(each, tmp_path / f"run{number}")
 
 
 def test_recipes_are_read_from_yaml_and_checked(tmp_path: Path) -> None:

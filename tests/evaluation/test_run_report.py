@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,6 +99,40 @@ def test_two_runs_of_one_model_are_told_apart_and_an_unfinished_one_is_named(tmp
     assert report_of(runs).runs == ["m · m (1)", "m · m (2)"]
     with pytest.raises(CodecriaError, match="no finished evaluation"):
         report_of([tmp_path])
+
+
+def test_a_figure_that_covers_few_of_the_rows_says_so(tmp_path: Path) -> None:
+    """Most prompts do not fit the context, the others pass."""
+    run = write_run(tmp_path / "m", {0}, PAPER.told())
+    reason = "9000 tokens, the model has 2048 positions"
+    samples = [
+        Sample("human_eval", "greedy", f"HumanEval/{n}", measures={"pass@1": 1.0})
+        if n < 10
+        else Sample("human_eval", "greedy", f"HumanEval/{n}", not_run={"pass@1": reason})
+        for n in range(100)
+    ]
+    results = json.loads((run / "results.json").read_text())
+    results["results"] = [asdict(each) for each in summarise(samples, 0)]
+    (run / "results.json").write_text(json.dumps(results))
+    (run / "samples.jsonl").write_text(to_jsonl(samples))
+    report = report_of([run])
+    (figure,) = report.overview[0].figures
+    assert figure[0] == "100.0 %" and f"10 of 100 items, not run: {reason}" in figure[1]
+    assert render_report(report).count(f"10 of 100 items, not run: {reason}") == 2, "at a glance, and in the table"
+
+
+def test_an_endpoints_lines_are_reported_without_bits(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "served", {0}, PAPER.told())
+    none = dict.fromkeys(("bits_per_character", "bits_per_character_with_end"), "an endpoint scores no given text")
+    measures = {"exact_match": 0.0, "exact_match_first_line": 0.0, "edit_similarity": 0.2, "ended": 1.0}
+    context = {"prefix": "a", "truth": "b", "suffix": "c"}
+    line = Sample(
+        "single_line_corpus", "psm", "abc/L1", outputs=["x"], measures=measures, not_run=none, context=context
+    )
+    with (run / "samples.jsonl").open("a") as file:
+        file.write(to_jsonl([line]))
+    (example,) = report_of([run]).examples
+    assert dict(example.figures) == {"exact match": "no", "edit similarity": "20.0 %"}
 
 
 def test_one_models_runs_of_several_tasks_share_a_column(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from codecria.common.errors import CodecriaError
 from codecria.evaluation.data import Data
 from codecria.evaluation.measures import find_measure
+from codecria.evaluation.samples import coverage
 from codecria.evaluation.tasks.registry import TASKS, find_task
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def print_results(results: dict[str, Any]) -> None:
             measure = find_measure(name)
             interval = f"{measure.show_plain(estimate['low'])} … {measure.show_plain(estimate['high'])}"
             shown = measure.show(estimate["value"])
-            table.add_row(row["task"], row["method"], measure.title, shown, interval, str(row["items"]))
+            covered = coverage(estimate["items"], row["items"], {}).removesuffix(" items")
+            table.add_row(row["task"], row["method"], measure.title, shown, interval, covered)
         for name, reasons in row["not_run"].items():
-            table.add_row(row["task"], row["method"], name, "not run", "; ".join(reasons), str(row["items"]))
+            table.add_row(row["task"], row["method"], name, "not run", "; ".join(reasons), f"{sum(reasons.values()):,}")
     Console().print(table)
 
 

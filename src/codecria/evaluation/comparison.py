@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codecria.evaluation.intervals import Estimate, difference_interval, mean_interval
 from codecria.evaluation.measures import SHOWN_CHANGE, Measure, find_measure
-from codecria.evaluation.samples import Sample, columns
+from codecria.evaluation.samples import Sample, columns, coverage
 from codecria.evaluation.significance import sign_test
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure with its interval, or the reason there is none; and its paired change against the first column.
+    """A figure with its interval, and the reason there is none or how few items it covers; and its paired change
+    against the first column.
 
     `change` covers the items that both columns have. None in the first column and where there is nothing to pair. `p`
     is the exact sign test's, where items are counted: each has 0 or 1, or a pass@k.
@@ -106,15 +108,16 @@ def _table(task: str, runs: Sequence[Run], seed: int) -> Table:
 
 def _cell(name: str, task: str, group: dict[str, Sample], first: dict[str, Sample], seed: int) -> Cell:
     having = {id: sample for id, sample in group.items() if name in sample.measures}
+    reasons = Counter(sample.not_run[name] for sample in group.values() if name in sample.not_run)
     if not having:
-        reasons = dict.fromkeys(sample.not_run[name] for sample in group.values() if name in sample.not_run)
         return Cell(None, None, "; ".join(reasons))
+    reason = coverage(len(having), len(group), reasons) if len(having) < len(group) else ""
     estimate = mean_interval(*columns(having.values(), name), seed, task, name)
     paired = [id for id in having if id in first and name in first[id].measures]
     if group is first or not paired:
-        return Cell(estimate, None)
+        return Cell(estimate, None, reason)
     after = columns([having[id] for id in paired], name)
     before = columns([first[id] for id in paired], name)
     counted = name.startswith("pass@") or {*after[0], *before[0]} <= {0.0, 1.0}
     p = sign_test(after[0], before[0]) if counted else None
-    return Cell(estimate, difference_interval(after, before, seed, task, name), p=p)
+    return Cell(estimate, difference_interval(after, before, seed, task, name), reason, p)

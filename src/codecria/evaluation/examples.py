@@ -43,9 +43,10 @@ def _example(row: Sample) -> InfillExample:
     figures = [("exact match", "yes" if row.measures["exact_match"] else "no")]
     if row.verdicts:
         figures.append(("tests", row.verdicts[0]["status"]))
-    for name in ("edit_similarity", "bits_per_character"):
-        measure = find_measure(name)
-        figures.append((measure.title, measure.show(row.measures[name])))
+    # An endpoint scores no given text, so its rows have no bits.
+    for measure in map(find_measure, ("edit_similarity", "bits_per_character")):
+        if measure.name in row.measures:
+            figures.append((measure.title, measure.show(row.measures[measure.name])))
     if not row.measures["ended"]:
         figures.append(("ended", "by the limit of tokens"))
     context = row.context

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Judge:
     """Runs programs in sandboxes that are opened with the first program of each kind. A context manager.
 
-    Where no sandbox can be had nothing is run: `reason` says why, and tasks write it into their rows.
+    Where a kind has no sandbox none of it is run: `reason` says of the last that was handed in why it is not, "" where
+    it is, and tasks write that into its row.
 
     Args:
         limits: of a Python program that brings none; the sandbox's own by default.
@@ -36,7 +37,8 @@ class Judge:
         self._stack = ExitStack()
         # Entered first, so closed last: what still waits in it has been cancelled by its sandbox then.
         self._pool = self._stack.enter_context(ThreadPoolExecutor(workers, "judge"))
-        self._sandboxes: dict[tuple[Limits, bool], Sandbox] = {}
+        self._sandboxes: dict[tuple[Limits, bool], Sandbox | str] = {}
+        self._enabled = enabled
         self.reason = "" if enabled else "execution is switched off"
 
     def submit(self, program: Program | Source, limits: Limits | None = None) -> Future[Verdict] | None:
@@ -50,28 +52,32 @@ class Judge:
         """Run programs of one kind one after another up to the first that does not pass, while the caller goes on.
 
         Returns:
-            Their verdicts, to come; None where they cannot be run, and `reason` is set.
+            Their verdicts, to come, none of none; None where they cannot be run, and `reason` is set.
         """
-        sandbox = self._sandbox(programs[0], limits)
+        sandbox = self._sandbox(programs[0] if programs else None, limits)
         return None if sandbox is None else self._pool.submit(_run_series, sandbox, programs)
 
-    def _sandbox(self, program: Program | Source, limits: Limits | None) -> Sandbox | None:
+    def _sandbox(self, program: Program | Source | None, limits: Limits | None) -> Sandbox | None:
         """The sandbox of a program's kind, Python or the other languages; opened with the first that asks."""
+        if not self._enabled:
+            return None
         other = isinstance(program, Source)
         key = (limits or (TOOLCHAIN_LIMITS if other else self._limits), other)
-        if key not in self._sandboxes and not self.reason:
+        if key not in self._sandboxes:
             here = [report.name for report in toolchain_reports() if report.available] if other else []
             try:
                 opened = open_sandbox(key[0], workers=self._workers, languages=here)
                 self._sandboxes[key] = self._stack.enter_context(opened)
             except CodecriaError as error:
-                self.reason = f"no sandbox: {error}"
-        return None if self.reason else self._sandboxes[key]
+                self._sandboxes[key] = f"no sandbox: {error}"
+        found = self._sandboxes[key]
+        self.reason = found if isinstance(found, str) else ""
+        return None if isinstance(found, str) else found
 
     def run(self, programs: Sequence[Program | Source], limits: Limits | None = None) -> list[Verdict] | None:
         """A verdict for each program in order; None where they cannot be run, and `reason` is set."""
-        futures = [self.submit(program, limits) for program in programs]
-        return [future.result() for future in futures if future is not None] if not self.reason else None
+        futures = [future for program in programs if (future := self.submit(program, limits)) is not None]
+        return [future.result() for future in futures] if len(futures) == len(programs) else None
 
     def __enter__(self) -> Self:
         return self

@@ -89,6 +89,7 @@ class Item:
         program: from what was written to what is run: a program, or several (one a test) of which all must pass; None
             where it is no program at all, which fails.
         public: so many of several are shown in the prompt; with them `pass@k filtered` counts samples that pass these.
+            None where the task knows no such tests.
         limits: of the run, where they are not the judge's.
         context: for showing, with the sample.
         more: further figures of a sample's text; the row has their mean over the samples.
@@ -97,7 +98,7 @@ class Item:
     id: str
     asked: Asked
     program: Callable[[str], Program | Source | Sequence[Program] | None]
-    public: int = 0
+    public: int | None = None
     limits: Limits | None = None
     context: Mapping[str, str] = field(default_factory=dict[str, str])
     more: Callable[[str], dict[str, float]] | None = None
@@ -143,13 +144,13 @@ def run_programs(
     asked = [sampled(item.asked, recipe, temperature, seed, task, item.id) for item in items]
     reasons = [subject.reason_against(each) for each in asked]
     fitting = [place for place, reason in enumerate(reasons) if not reason]
-    futures: dict[tuple[int, int], Future[list[Verdict]] | None] = {}
+    futures: dict[tuple[int, int], Future[list[Verdict]] | str] = {}
 
     def run(at: int, number: int, completion: Completion) -> None:
         item = items[fitting[at]]
         program = item.program(completion.text)
-        series = [program] if isinstance(program, Program | Source) else program
-        futures[fitting[at], number] = judge.submit_series(series, item.limits) if series else None
+        series = [program] if isinstance(program, Program | Source) else program or []
+        futures[fitting[at], number] = judge.submit_series(series, item.limits) or judge.reason
 
     written = subject.write([asked[place] for place in fitting], run)
     completions = dict(zip(fitting, written, strict=True))
@@ -159,7 +160,7 @@ def run_programs(
         for place, item in enumerate(items):
             if place in completions:
                 waiting = [futures[place, number] for number in range(len(completions[place]))]
-                row = _judged(item, completions[place], waiting, judge.reason, recipe)
+                row = _judged(item, completions[place], waiting, recipe)
                 sha256 = subject.prompt_sha256(asked[place])
                 found.append(replace(row, task=task, method=method, prompt_sha256=sha256))
             else:
@@ -186,21 +187,22 @@ def sampled(asked: Asked, recipe: SampledRecipe, temperature: float, *key: int |
 
 
 def _judged(
-    item: Item,
-    completions: Sequence[Completion],
-    waiting: Sequence[Future[list[Verdict]] | None],
-    reason: str,
-    recipe: SampledRecipe,
+    item: Item, completions: Sequence[Completion], waiting: Sequence[Future[list[Verdict]] | str], recipe: SampledRecipe
 ) -> Sample:
+    """Of an item one of whose programs could not be run, no verdict counts."""
     outputs = [completion.text for completion in completions]
     measures: dict[str, float] = {}
     verdicts: list[dict[str, str]] = []
+    reason = next((each for each in waiting if isinstance(each, str)), "")
+    not_run = dict.fromkeys(recipe.measures, reason) if reason else {}
     if not reason:
-        verdicts = [_NO_PROGRAM if each is None else _told(each.result(), item.public) for each in waiting]
+        verdicts = [_told(each.result(), item.public or 0) for each in waiting if not isinstance(each, str)]
         measures = {f"pass@{k}": _pass(verdicts, k) for k in recipe.k}
         if item.public:
             kept = [verdict for verdict in verdicts if verdict.get("public") == "passed"]
             measures |= {f"pass@{k} filtered": _pass(kept, min(k, len(kept))) for k in recipe.k}
+        elif item.public is not None:
+            not_run = {f"pass@{k} filtered": "no tests shown in the prompt" for k in recipe.k}
     if item.more is not None:
         figures = [item.more(output) for output in outputs]
         measures |= {name: fmean(each[name] for each in figures) for name in figures[0]}
@@ -212,7 +214,7 @@ def _judged(
         near_ties=[len(completion.near_ties) for completion in completions],
         verdicts=verdicts,
         measures=measures,
-        not_run=dict.fromkeys(recipe.measures, reason) if reason else {},
+        not_run=not_run,
         context=dict(item.context),
     )
 
@@ -221,7 +223,9 @@ _NO_PROGRAM = {"status": "failed", "detail": "no program in the answer"}
 
 
 def _told(verdicts: Sequence[Verdict], public: int) -> dict[str, str]:
-    """The last verdict of a series that ends with the first that did not pass."""
+    """The last verdict of a series that ends with the first that did not pass; of none, that there is no program."""
+    if not verdicts:
+        return _NO_PROGRAM
     last = verdicts[-1]
     detail = last.detail if last.passed or len(verdicts) == 1 else f"test {len(verdicts)}: {last.detail}"
     told = {"status": last.status, "detail": detail}

@@ -2,7 +2,8 @@
 
 The folder:
 
-    config.json     recipe, model with the SHA-256 of its files, each task's protocol and data, versions
+    config.json     recipe, model with the SHA-256 of its files, each task's protocol and data, a digest of the corpus
+                    or the folder of code, versions
     groups/         one file a finished group; a group that was under way when the run ended is run again whole
     samples.jsonl   one row an item: prompt hash, outputs, verdicts, measures
     results.json    the means with their intervals, and config.json's content
@@ -31,6 +32,9 @@ from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
 from codecria.common.files import sha256_of_file, write_atomic
 from codecria.common.progress import progress_bar
+from codecria.common.random import digest
+from codecria.corpus.folder_documents import folder_documents
+from codecria.corpus.manifest import read_manifest
 from codecria.evaluation.contamination import find_contamination
 from codecria.evaluation.data import Data, MissingDataError
 from codecria.evaluation.judge import Judge
@@ -83,7 +87,7 @@ def evaluate(recipe: EvaluateRecipe, folder: Path) -> dict[str, Any]:
     samples = [sample for group in groups for sample in read_samples(files[group.name])]
     write_atomic(folder / SAMPLES, to_jsonl(samples))
     if recipe.contamination:
-        config["contamination"] = _contamination(recipe, given, folder / CONTAMINATION)
+        config["contamination"] = _contamination(recipe, given, samples, folder / CONTAMINATION)
     results = {**config, "results": [asdict(summary) for summary in summarise(samples, recipe.seed)]}
     write_atomic(folder / RESULTS, _json(results))
     return results
@@ -132,12 +136,12 @@ def environment(results: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _contamination(recipe: EvaluateRecipe, given: Given, path: Path) -> dict[str, Any]:
+def _contamination(recipe: EvaluateRecipe, given: Given, samples: list[Sample], path: Path) -> dict[str, Any]:
     """By task; kept, so that a finished run need not read the corpus again."""
     if not path.exists():
         assert given.corpus is not None
         files = {task.name: given.data.paths(task.data) for task, _ in recipe.tasks.chosen()}
-        write_atomic(path, _json(find_contamination(files, given.corpus)))
+        write_atomic(path, _json(find_contamination(files, given.corpus, samples)))
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -262,8 +266,19 @@ def _config(recipe: EvaluateRecipe, checkpoint: Checkpoint | None, given: Given)
         "recipe": recipe.model_dump(mode="json"),
         "checkpoint": _model(recipe, checkpoint),
         "tasks": {task.name: _told(task, chosen, given.data) for task, chosen in recipe.tasks.chosen()},
+        **_held_out(given),
         "versions": versions(),
     }
+
+
+def _held_out(given: Given) -> dict[str, str]:
+    """A digest of the corpus or of what is read of the folder of code; nothing where neither is named."""
+    if given.folder is not None:
+        files = folder_documents(given.folder)
+        return {"corpus": digest(*(part for file in files for part in (file.origin, file.path, file.text))).hex()}
+    if given.corpus is not None:
+        return {"corpus": digest(*(shard.sha256 for shard in read_manifest(given.corpus).shards)).hex()}
+    return {}
 
 
 def _told(task: Task[Any], recipe: TaskRecipe, data: Data) -> dict[str, Any]:

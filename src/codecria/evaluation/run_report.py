@@ -14,6 +14,7 @@ from codecria.evaluation.measures import find_measure
 from codecria.evaluation.recipe import POSITIONS
 from codecria.evaluation.report import Notes, Overview, ProgramExample, Report
 from codecria.evaluation.run import TIMES, environment, read_run
+from codecria.evaluation.samples import coverage
 from codecria.evaluation.tasks.registry import find_task
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ def _overview(
         interval = f"{measure.show_plain(estimate['low'])} … {measure.show_plain(estimate['high'])}"
         took = sum(seconds for group, seconds in times[label].items() if group.startswith(start))
         form = told[label]["recipe"].get("precision", "fp32")
-        shown = [interval, f"{found['items']:,} items", *([f"{took:,.0f} s"] if took else [])]
+        covered = coverage(estimate["items"], found["items"], found["not_run"].get(measure.name, {}))
+        shown = [interval, covered, *([f"{took:,.0f} s"] if took else [])]
         figures.append((measure.show(estimate["value"]), ", ".join(shown if form == "fp32" else [*shown, form])))
     title = task.titles.get(name, name)
     shown = title if method in ("greedy", "none", "windows") else f"{title}, {method.replace('_', ' ')}"

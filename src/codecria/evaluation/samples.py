@@ -12,7 +12,7 @@ from codecria.common.files import read_bytes
 from codecria.evaluation.intervals import Estimate, mean_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -97,6 +97,21 @@ def columns(rows: Iterable[Sample], measure: str) -> tuple[list[float], list[flo
     """A measure's values and weights over the rows that have it."""
     having = [row for row in rows if measure in row.measures]
     return [row.measures[measure] for row in having], [row.weights.get(measure, 1.0) for row in having]
+
+
+def coverage(items: int, rows: int, reasons: Mapping[str, int]) -> str:
+    """How many of the rows a figure covers, and why not the others: `10 of 100 items, not run: …`.
+
+    Args:
+        items: behind the figure.
+        rows: that were asked.
+        reasons: how many rows each kept from a figure; the two that kept most are named.
+    """
+    if items >= rows:
+        return f"{items:,} items"
+    told = sorted(reasons, key=lambda reason: -reasons[reason])
+    shown = "; ".join([*told[:2], *(["…"] if told[2:] else [])])
+    return f"{items:,} of {rows:,} items{f', not run: {shown}' if shown else ''}"
 
 
 def _summary(task: str, method: str, rows: list[Sample], seed: int) -> Summary:

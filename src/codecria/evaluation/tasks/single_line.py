@@ -6,6 +6,7 @@ All methods get the same items and the same limit of tokens. What each sees, and
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -19,11 +20,10 @@ from codecria.evaluation.scoring import Continuation, score
 from codecria.evaluation.subject import Asked, LocalSubject, Subject
 from codecria.evaluation.task import Group, in_groups
 from codecria.evaluation.text_measures import edit_similarity, exact_match
-from codecria.sandbox.verdict import Program
+from codecria.sandbox.verdict import Program, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from concurrent.futures import Future
 
     import numpy as np
     from numpy.typing import NDArray
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from codecria.evaluation.task import Rows
     from codecria.evaluation.tasks.lines import Line
     from codecria.generation.sequence import Completion
-    from codecria.sandbox.verdict import Verdict
 
     Bits = NDArray[np.float64]
 
@@ -93,7 +92,7 @@ def run_lines(
             if tokens > subject.max_positions:
                 reasons[place] = f"{tokens} tokens, the model has {subject.max_positions} positions"
     fitting = [place for place, reason in enumerate(reasons) if not reason]
-    futures: dict[int, Future[Verdict]] = {}
+    futures: dict[int, Future[Verdict] | str] = {}
 
     def run(at: int, _number: int, completion: Completion) -> None:
         future = _submit(judge, items[fitting[at]], completion.text)
@@ -110,8 +109,9 @@ def run_lines(
         found: list[Sample] = []
         for place, line in enumerate(items):
             if place in middles:
-                verdict = futures[place].result() if place in futures else None
-                row = _measured(line, middles[place], scores.get(place), verdict, judge.reason)
+                waiting = futures.get(place)
+                verdict = waiting.result() if isinstance(waiting, Future) else waiting
+                row = _measured(line, middles[place], scores.get(place), verdict)
                 sha256 = subject.prompt_sha256(asked[place])
                 found.append(replace(row, task=task, method=method, prompt_sha256=sha256))
             else:
@@ -129,14 +129,15 @@ def ask_line(line: Line, method: Method, max_tokens: int) -> Asked:
     return Asked(pair=(line.prefix, line.suffix), options={"order": method, "trim": False, "max_tokens": max_tokens})
 
 
-def _submit(judge: Judge, line: Line, middle: str) -> Future[Verdict] | None:
+def _submit(judge: Judge, line: Line, middle: str) -> Future[Verdict] | str | None:
+    """The verdict to come, or why there will be none; None where the line's file has no tests."""
     if line.problem is None:
         return None
     code = line.prefix + middle + line.suffix
-    return judge.submit(Program(code, line.problem.test, line.problem.entry_point))
+    return judge.submit(Program(code, line.problem.test, line.problem.entry_point)) or judge.reason
 
 
-def _measured(line: Line, middle: Completion, bits: Bits | None, verdict: Verdict | None, reason: str) -> Sample:
+def _measured(line: Line, middle: Completion, bits: Bits | None, verdict: Verdict | str | None) -> Sample:
     characters = len(line.middle)
     measures = {
         "exact_match": float(exact_match(middle.text, line.middle)),
@@ -150,17 +151,17 @@ def _measured(line: Line, middle: Completion, bits: Bits | None, verdict: Verdic
     else:
         measures["bits_per_character"] = -float(bits[:-1].sum()) / characters
         measures["bits_per_character_with_end"] = -float(bits.sum()) / characters
-    if verdict is not None:
+    if isinstance(verdict, Verdict):
         measures["passed"] = float(verdict.passed)
-    elif line.problem is not None:
-        not_run["passed"] = reason
+    elif verdict is not None:
+        not_run["passed"] = verdict
     return Sample(
         "",
         "",
         line.id,
         outputs=[middle.text],
         near_ties=[len(middle.near_ties)],
-        verdicts=[] if verdict is None else [{"status": verdict.status, "detail": verdict.detail}],
+        verdicts=[{"status": verdict.status, "detail": verdict.detail}] if isinstance(verdict, Verdict) else [],
         measures=measures,
         weights={} if bits is None else dict.fromkeys(_OF_TRUTH, float(characters)),
         not_run=not_run,
