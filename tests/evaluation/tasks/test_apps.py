@@ -12,7 +12,14 @@ from codecria.evaluation.programs import program_groups
 from codecria.evaluation.subject import LocalSubject
 from codecria.evaluation.task import Given
 from codecria.evaluation.tasks import apps
-from codecria.evaluation.tasks.apps import AppsRecipe, contest_item, contest_programs, contest_prompt, load_apps
+from codecria.evaluation.tasks.apps import (
+    AppsRecipe,
+    Contest,
+    contest_item,
+    contest_programs,
+    contest_prompt,
+    load_apps,
+)
 from tests.evaluation.rows import finished
 
 if TYPE_CHECKING:
@@ -77,6 +84,57 @@ def test_programs_that_read_and_functions_that_are_called_are_judged(found: Foun
             if future is None:
                 pytest.skip(judge.reason)
             assert all(verdict.passed for verdict in future.result()) == right, code
+
+
+def test_lines_in_a_list_are_read_and_expected_as_lines(found: Found) -> None:
+    tests = {"inputs": [["1 2", "3 4"], [5, "6 7"]], "outputs": [["3", "7"], [12]]}
+    question = "Add up.\n\nInput\n1 2\n3 4\n\nOutput\n3\n7\n"
+    row = {**ROWS[0], "question": question, "input_output": json.dumps(tests)}
+    found.path.write_text(json.dumps(row) + "\n")
+    (contest,) = load_apps(found)
+    assert contest.public == 1
+    programs = contest_programs(contest, "print(1)")
+    assert [program.stdin for program in programs] == ["1 2\n3 4", "5\n6 7"]
+    adding = "a, b = map(int, input().split())\nprint(a + b)\nc, d = map(int, input().split())\nprint(c + d)\n"
+    with Judge() as judge:
+        verdicts = judge.run(contest_programs(contest, adding)[:1])
+        if verdicts is None:
+            pytest.skip(judge.reason)
+    assert verdicts[0].passed
+
+
+def test_numbers_that_are_close_are_equal_and_whole_ones_are_counted() -> None:
+    printed = {
+        ("0.5", "0.50\n"): True,
+        ("a 0.333333", "a 0.33333334"): True,
+        ("3.0", "3"): True,
+        ("1e-9", "0.0"): True,
+        ("0.3334", "0.3333"): False,
+        ("b 0.5", "a 0.5"): False,
+        ("0.5 0.5", "0.5"): False,
+        ("1000000007", "1000000008"): False,
+        ("5.0", "inf"): False,
+        ("nan", "5.0"): False,
+    }
+    programs = [contest_programs(Contest("x", "", [("", wanted)], 0), f"print({out!r})")[0] for out, wanted in printed]
+    with Judge() as judge:
+        verdicts = judge.run(programs)
+        if verdicts is None:
+            pytest.skip(judge.reason)
+    assert [verdict.passed for verdict in verdicts] == list(printed.values())
+    assert "0.3334" in verdicts[4].detail
+
+
+def test_the_harness_prompts_to_the_byte_and_stops_where_it_does(found: Found) -> None:
+    reading, calling = load_apps(found)
+    recipe = AppsRecipe(protocol="harness")
+    assert contest_item(reading, recipe).asked.prompt == (
+        "\nQUESTION:\nPrint the double.\n\nExample\n\nInput\n3\n\nOutput\n6\n\nUse Standard Input format\nANSWER:\n"
+    )
+    assert contest_item(calling, recipe).asked.prompt == (
+        "\nQUESTION:\nReturn the sum.class Solution:\n    def add(self, a, b):\n\nUse Call-Based format\nANSWER:\n"
+    )
+    assert recipe.stop == ("\nQUESTION", "\n---", "\nANSWER")
 
 
 def test_filtered_pass_at_k_is_over_the_samples_that_pass_the_public_tests(

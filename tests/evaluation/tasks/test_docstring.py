@@ -37,7 +37,39 @@ def test_the_split_gives_the_code_back() -> None:
     before, quotes, after = split_at_docstring(CODE) or ("", "", "")
     assert (before, quotes) == ('def add(a, b):\n    """', '"""')
     assert after == '"""\n    c = a + b\n    return c\n'
-    assert split_at_docstring("def f():\n    'one'\n    return 1\n") is None
+
+
+QUERY = '    query = """\n        SELECT name\n    """\n    return query\n'
+HEADER = "def f(\n    a,  # in the header\n):\n    # above\n\n"
+
+
+@pytest.mark.parametrize(
+    ("opening", "told", "closing"),
+    [
+        ('"', "Return it's row.", '"'),
+        ("'", "Return a row.", "'"),
+        ('r"""', 'Return \\""" it.\n\n    More.\n    ', '"""'),
+        ("u'''", 'Say """it""".', "'''"),
+    ],
+)
+@pytest.mark.parametrize(("before", "indent"), [("", ""), ("@wraps(g)\n", ""), ("async ", ""), ("", "    ")])
+@pytest.mark.parametrize("behind", ["\n", "  # noqa\n", "; a = 1\n"])
+def test_the_hole_is_the_docstring_in_its_own_quotes(
+    opening: str, told: str, closing: str, before: str, indent: str, behind: str
+) -> None:
+    code = f"{before}{HEADER}    {opening}{told}{closing}{behind}{QUERY}    print 'in Python 2'\n"
+    code = "".join(indent + line for line in code.splitlines(keepends=True)) if "\n" not in told else code
+    split = split_at_docstring(code)
+    assert split is not None
+    assert split[0].endswith(f"    {opening}") and split[1] == closing
+    assert split[2].startswith(f"{closing}{behind}") and split[0] + told + split[2] == code
+
+
+def test_what_is_no_docstring_is_not_split() -> None:
+    texts = ['("a" "b")', '"a" "b"', '"a".join(b)', 'b"a"', 'f"a"', "x = 1"]
+    assert {text: split_at_docstring(f"def f():\n    {text}\n{QUERY}") for text in texts} == dict.fromkeys(texts)
+    assert split_at_docstring('def f():\n    """open') is None and split_at_docstring("def f(): 'a'\n") is None
+    assert split_at_docstring("x = 1\n") is None and split_at_docstring("") is None
 
 
 def test_a_row_of_the_published_split(
@@ -47,19 +79,21 @@ def test_a_row_of_the_published_split(
     rows = [
         {"code": CODE, "docstring": "Add two numbers.", "docstring_tokens": ["Add", "two", "numbers", "."]},
         {"code": "def f():\n    'x'\n", "docstring": "x", "docstring_tokens": ["x"]},
+        {"code": "def f():\n    'x' 'y'\n", "docstring": "xy", "docstring_tokens": ["xy"]},
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     functions = list(read_functions(path))
     assert functions[0] == ("1", CODE, "Add two numbers .")
-    assert [item.id for item in docstring_items(functions, "psm", 8)] == ["1"]
+    assert [item.id for item in docstring_items(functions, "psm", 8)] == ["1", "2"]
     with Judge(enabled=False) as judge:
         groups = TASK.groups(DocstringRecipe(max_tokens=4), Given(Data(tmp_path), 0))
         found = [row for group in groups for row in finished(group.run(LocalSubject(tiny_model, marked[0]), judge))]
     assert [(row.task, row.method, row.id) for row in found] == [
-        ("docstring/codexglue", "psm", "1"),
-        ("docstring/codexglue", "spm", "1"),
+        ("docstring/codexglue", method, number) for method in ("psm", "spm") for number in ("1", "2", "3")
     ]
-    assert 0 <= found[0].measures["bleu"] <= 1
+    assert 0 <= found[0].measures["bleu"] <= 1 and "bleu" in found[1].measures
+    assert found[2].not_run == {"bleu": "no one string stands first in the body"}
+    assert len({group.name for group in groups}) == len(groups) == 4
     path.write_text(json.dumps({"code": CODE}) + "\n")
     with pytest.raises(CodecriaError, match=r"test\.jsonl:1"):
         list(read_functions(path))
@@ -97,5 +131,17 @@ def test_without_data_the_task_says_where_it_looks(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # no hub is asked
     with pytest.raises(MissingDataError, match="CodeXGLUE code-to-text, Python, test is not here"):
         TASK.groups(DocstringRecipe(), Given(Data(tmp_path), 0))
-    with pytest.raises(MissingDataError, match="--corpus"):
+    with pytest.raises(MissingDataError, match="name a corpus or a folder of code"):
         TASK.groups(DocstringRecipe(source="held_out"), Given(Data(tmp_path), 0))
+
+
+def test_functions_of_a_folder(tmp_path: Path) -> None:
+    given = Given(Data(tmp_path), 0, folder=tmp_path)
+    with pytest.raises(MissingDataError, match="no documented Python functions are held out"):
+        TASK.groups(DocstringRecipe(source="held_out"), given)
+    (tmp_path / "a.py").write_text(CODE)
+    groups = TASK.groups(DocstringRecipe(source="held_out"), given)
+    assert [(group.name, group.items) for group in groups] == [
+        ("docstring-held_out-psm-00000", 1),
+        ("docstring-held_out-spm-00000", 1),
+    ]

@@ -49,6 +49,29 @@ def test_a_row_of_the_release_compares_with_its_reference() -> None:
     assert "half([1, 2],) gives" in verdicts[3].detail
 
 
+def test_any_root_of_a_polynomial_is_right() -> None:
+    """HumanEval/32 asks for a zero, of which the reference finds one: (x - 1)(x - 2)(x - 3) has three."""
+    row = {
+        **ROW,
+        "prompt": 'def find_zero(xs):\n    """A zero of a polynomial."""\n',
+        "canonical_solution": "    return {2: -0.5, 4: 0.9999999999417923}[len(xs)]\n",
+        "entry_point": "find_zero",
+        "base_input": [[[1, 2]], [[-6, 11, -6, 1]]],
+        "plus_input": [],
+        "atol": 1e-4,
+    }
+    problem = plus_problem(row, "x")
+    roots = {"1.0": True, "2": True, "3.00001": True, "2.5": False, "3.1": False, "complex(2)": False, "None": False}
+    with Judge() as judge:
+        bodies = [f"    return {{2: -0.5, 4: {root}}}[len(xs)]\n" for root in roots]
+        programs = [Program(problem.prompt + body, problem.test, problem.entry_point) for body in bodies]
+        verdicts = judge.run(programs, LIMITS)
+        if verdicts is None:
+            pytest.skip(judge.reason)
+    assert [verdict.passed for verdict in verdicts] == list(roots.values())
+    assert "find_zero([-6, 11, -6, 1],) gives 2.5" in verdicts[3].detail
+
+
 def test_the_file_is_read_and_another_layout_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "HumanEvalPlus.jsonl.gz"
     import gzip

@@ -81,6 +81,15 @@ def test_the_real_thing_runs(marked: tuple[Tokenizer, Sentinels], tiny_model: Tr
     assert len(row.outputs) == 1
 
 
+def test_every_temperature_is_a_method_of_its_own(marked: tuple[Tokenizer, Sentinels], tiny_model: Transformer) -> None:
+    recipe = RoundTripRecipe(items=1, max_tokens=2, temperature=(0.0, 0.2, 0.8))
+    groups = TASK.groups(recipe, Given(Data(), 0))
+    assert len({group.name for group in groups}) == 3
+    with Judge(enabled=False) as judge:
+        rows = [row for each in groups for row in finished(each.run(LocalSubject(tiny_model, marked[0]), judge))]
+    assert [row.method for row in rows] == ["infilled", "infilled T=0.2", "infilled T=0.8"]
+
+
 def test_a_model_without_markers(plain_tokenizer: Tokenizer, tiny_model: Transformer) -> None:
     (group,) = TASK.groups(RoundTripRecipe(items=2), Given(Data(), 0))
     with Judge(enabled=False) as judge:

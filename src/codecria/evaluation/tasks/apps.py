@@ -37,7 +37,7 @@ CONTESTS = DataFile(
     stand_in=True,
 )
 LIMITS = Limits(wall_s=15.0, cpu_s=4.0, memory_bytes=1 << 30)
-STOP = ("\nQUESTION:", "\n---")
+STOP = ("\nQUESTION", "\n---", "\nANSWER")
 _SHOTS = (
     (
         "A shelf holds n books side by side, each of some thickness. Print the thickness of all of them together.\n\n"
@@ -50,9 +50,28 @@ _SHOTS = (
         'for _ in range(int(input())):\n    word = input().strip()\n    print("YES" if word == word[::-1] else "NO")\n',
     ),
 )
+_PRINTED = """
+def _near(out, wanted):
+    if out == wanted:
+        return True
+    try:
+        return int(out) == int(wanted)
+    except ValueError:
+        pass
+    try:
+        return abs(float(out) - float(wanted)) < 1e-8 + 1e-5 * abs(float(wanted))
+    except ValueError:
+        return False
+
+_words = stdout.split()
+assert len(_words) == len(_wanted) and all(map(_near, _words, _wanted)), stdout[:200]
+"""
+"""Numbers within np.allclose's tolerances, as in APPS' own script; there also whole ones, and order may be lost."""
+
 _SCORING = (
-    "every test: printed words equal the expected ones, or the called function's result does; pass@k without bias, "
-    "unfiltered and filtered by the tests that the problem's text shows"
+    "every test: printed words equal the expected ones (numbers that are not both whole: within 1e-8 and a relative "
+    "1e-5), or the called function's result does; pass@k without bias, unfiltered and filtered by the tests that the "
+    "problem's text shows"
 )
 PAPER = Protocol(
     "paper",
@@ -106,7 +125,10 @@ class AppsRecipe(SampledRecipe):
 
 @dataclass(frozen=True)
 class Contest:
-    """A problem. Of `tests`, pairs of input and output, the first `public` stand in its text."""
+    """A problem. Of `tests`, pairs of input and output, the first `public` stand in its text.
+
+    What is read and printed is a text, or a list of its lines; what a function is given, a list of arguments.
+    """
 
     id: str
     text: str
@@ -135,8 +157,8 @@ def load_apps(found: Found) -> Iterator[Contest]:
             what = f"no problem of APPS ({type(error).__name__}: {error})"
             raise CodecriaError(what, where=f"{found.path}:{number}") from error
         if pairs:
-            ordered, public = _public_first(pairs, text)
             starter, function = str(row.get("starter_code") or ""), str(tests.get("fn_name") or "")
+            ordered, public = (pairs, 0) if function else _public_first(pairs, text)
             yield Contest(f"APPS/{name}", text, ordered, public, starter, function, difficulty)
 
 
@@ -153,8 +175,15 @@ def load_contests(found: Found) -> Iterator[Contest]:
 def _public_first(pairs: Sequence[tuple[Any, Any]], text: str) -> tuple[list[tuple[Any, Any]], int]:
     """Tests with those first whose input and output stand in the text, blanks aside; and how many these are."""
     words = " ".join(text.split())
-    public = [pair for pair in pairs if all(isinstance(part, str) and " ".join(part.split()) in words for part in pair)]
+    public = [pair for pair in pairs if all(" ".join(_text(part).split()) in words for part in pair)]
     return [*public, *(pair for pair in pairs if pair not in public)], len(public)
+
+
+def _text(read_or_printed: Any) -> str:
+    """A text that the set may hold as a list of its lines."""
+    if isinstance(read_or_printed, list):
+        return "\n".join(map(str, cast("list[Any]", read_or_printed)))
+    return str(read_or_printed)
 
 
 def contest_prompt(contest: Contest, shots: int) -> str:
@@ -165,14 +194,14 @@ def contest_prompt(contest: Contest, shots: int) -> str:
 
 def _asked(text: str, starter: str, function: str) -> str:
     way = "Use Call-Based format" if function else "Use Standard Input format"
-    return f"\nQUESTION:\n{text}\n{starter}\n{way}\nANSWER:\n"
+    return f"\nQUESTION:\n{text}{starter}\n{way}\nANSWER:\n"
 
 
 def contest_programs(contest: Contest, code: str) -> list[Program]:
     """The program with each test."""
     if not contest.function:
         return [
-            Program(code, f"assert stdout.split() == {str(output).split()!r}, stdout[:200]", stdin=str(given))
+            Program(code, f"_wanted = {_text(output).split()!r}\n{_PRINTED}", stdin=_text(given))
             for given, output in contest.tests
         ]
     called = f"Solution().{contest.function}" if "class Solution" in code else contest.function

@@ -8,7 +8,9 @@ methods. Rows are named by their source, and figures of the two do not compare.
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -20,17 +22,20 @@ from codecria.corpus.evaluation_sets import read_rows
 from codecria.evaluation.asking import Method  # noqa: TC001 pydantic reads the types at run time
 from codecria.evaluation.data import DataFile, MissingDataError
 from codecria.evaluation.protocol import Protocol, TaskRecipe
+from codecria.evaluation.samples import Sample
 from codecria.evaluation.smoothed_bleu import smoothed_bleu
 from codecria.evaluation.subject import Asked
-from codecria.evaluation.task import Given, Group, Task
+from codecria.evaluation.task import Given, Group, Task, in_groups
 from codecria.evaluation.texts import TextItem, text_groups
 from codecria.generation.applications.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from codecria.corpus.document import Document
+    from codecria.evaluation.judge import Judge
+    from codecria.evaluation.subject import Subject
     from codecria.generation.sequence import Completion
 
 _LICENCE = "C-UDA; each function under its repository's licence"
@@ -46,7 +51,9 @@ FILES = (
 """14,918 rows each: in the layout of CodeXGLUE's own script, and in the hub's."""
 
 MEASURES = ("bleu",)
-_QUOTED = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
+_QUOTED = re.compile(r"[rRuU]?(\"\"\"|'''|\"|')(.*)\1", re.DOTALL)
+_BEFORE_BODY = (tokenize.NL, tokenize.COMMENT, tokenize.INDENT)
+_NO_DOCSTRING = "no one string stands first in the body"
 _LINES_MIN, _WORDS_MIN = 3, 3
 PAPER = Protocol(
     "paper",
@@ -120,13 +127,30 @@ def _is_fit(name: str, node: ast.FunctionDef | ast.AsyncFunctionDef, told: str) 
 
 
 def split_at_docstring(code: str) -> tuple[str, str, str] | None:
-    """What stands before the docstring, its quotes, and what stands from its closing quotes on; None without one."""
-    quoted = _QUOTED.search(code)
-    return None if quoted is None else (code[: quoted.start(2)], quoted[1], code[quoted.end(2) :])
+    """What stands before the docstring, its quotes, and what stands from its closing quotes on; None without one.
+
+    Read by tokens, as far as the docstring: the published split has functions that parse in Python 2 alone.
+    """
+    lines = io.StringIO(code).readlines()
+    rest = iter(lines)
+    tokens = tokenize.generate_tokens(lambda: next(rest, ""))
+    try:
+        next(token for token in tokens if token.string == "def")
+        next(token for token in tokens if token.type == tokenize.NEWLINE)
+        first = next(token for token in tokens if token.type not in _BEFORE_BODY)
+        behind = next(tokens)
+    except (StopIteration, tokenize.TokenError, SyntaxError):
+        return None
+    start, stop = (sum(map(len, lines[: line - 1])) + column for line, column in (first.start, first.end))
+    quoted = _QUOTED.fullmatch(code, start, stop)
+    alone = behind.type in (tokenize.NEWLINE, tokenize.COMMENT) or behind.string == ";"
+    if first.type != tokenize.STRING or quoted is None or not alone:
+        return None
+    return code[: quoted.start(2)], quoted[1], code[quoted.end(2) :]
 
 
 def docstring_items(functions: Iterable[tuple[str, str, str]], method: Method, max_tokens: int) -> Iterator[TextItem]:
-    """One text for each function whose docstring stands in triple quotes."""
+    """One text for each function whose docstring can be split off."""
     for name, code, told in functions:
         parts = split_at_docstring(code)
         if parts is None:
@@ -149,24 +173,26 @@ def _measure(completion: Completion, truth: str) -> dict[str, float]:
     return {"bleu": smoothed_bleu(" ".join(written.split()), " ".join(truth.split()))}
 
 
+def _left_out(_subject: Subject, _judge: Judge, items: Sequence[str], task: str, method: str) -> list[Sample]:
+    return [Sample(task, method, name, not_run=dict.fromkeys(MEASURES, _NO_DOCSTRING)) for name in items]
+
+
 def _groups(recipe: DocstringRecipe, given: Given) -> list[Group]:
     if recipe.source == "held_out":
-        if given.corpus is None:
-            raise MissingDataError("held-out functions are needed", where="docstring", mend="name a corpus: --corpus")
         functions = held_out_functions(given.held_out(), given.seed, recipe.items or 500)
+        if not functions:
+            raise MissingDataError("no documented Python functions are held out", where=given.folder or given.corpus)
     else:
         functions = list(read_functions(_published(given)))[: recipe.items]
-    return [
-        group
-        for method in recipe.methods
-        for group in text_groups(
-            f"{TASK.name}/{recipe.source}",
-            method,
-            list(docstring_items(functions, method, recipe.max_tokens)),
-            MEASURES,
-            recipe.group_items,
-        )
-    ]
+    task = f"{TASK.name}/{recipe.source}"
+    missing = [name for name, code, _ in functions if split_at_docstring(code) is None]
+    groups: list[Group] = []
+    for method in recipe.methods:
+        items = list(docstring_items(functions, method, recipe.max_tokens))
+        groups += text_groups(task, method, items, MEASURES, recipe.group_items)
+        run = partial(_left_out, task=task, method=method)
+        groups += in_groups(f"{task}-{method}-left-out", missing, recipe.group_items, run)
+    return groups
 
 
 def _published(given: Given) -> Path:

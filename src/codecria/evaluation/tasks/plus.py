@@ -1,9 +1,9 @@
 """EvalPlus's form: many inputs, and a reference solution that says what must come out (Liu et al. 2023).
 
 What counts as equal follows EvalPlus: `==`, else floats within the task's `atol` (1e-6 where none is given) or a
-relative 1e-7; for eight tasks the order does not count, for three only whether something came, and two may answer
-always True or always 0. Inputs stand in JSON, which has no tuples, sets or complex numbers: their types are read off
-the calls in the task's own assertions.
+relative 1e-7; for eight tasks the order does not count, for three only whether something came, two may answer always
+True or always 0, and `find_zero` any root, the polynomial being within `atol` of 0 there. Inputs stand in JSON, which
+has no tuples, sets or complex numbers: their types are read off the calls in the task's own assertions.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ def _right(out, wanted, atol):
     atol = 1e-6 if atol == 0 and _floats(wanted) else atol
     return atol != 0 and type(out) is type(wanted) and _near(out, wanted, atol)
 
+def _is_root(out, coefficients):
+    return abs(sum(each * float(out) ** power for power, each in enumerate(coefficients))) <= _ATOL
+
 import copy as _copy
 
 _reference = {}
@@ -53,7 +56,7 @@ for _input in _INPUTS:
     _wanted = _reference[_NAME](*_copy.deepcopy(_input))
     _out = _CALLED(*_copy.deepcopy(_input))
     _degenerate = _degenerate and _out == (_RULE == "true")
-    _right_here = _degenerate or _right(_out, _wanted, _ATOL)
+    _right_here = _is_root(_out, *_input) if _RULE == "root" else _degenerate or _right(_out, _wanted, _ATOL)
     assert _right_here, f"{_NAME}{tuple(_input)!r} gives {_out!r}, not {_wanted!r}"[:300]
 """
 
@@ -67,7 +70,7 @@ def plus_tests(reference: str, entry_point: str, inputs: list[list[Any]], atol: 
         inputs: the arguments of each call.
         atol: how far floats may lie apart.
     """
-    rule = {"are_equivalent": "true", "sum_div": "zero"}.get(entry_point, "")
+    rule = {"are_equivalent": "true", "sum_div": "zero", "find_zero": "root"}.get(entry_point, "")
     rule = "unordered" if entry_point in UNORDERED else "anything" if entry_point in ANYTHING else rule
     values = {"_RULE": rule, "_SOURCE": reference, "_NAME": entry_point, "_ATOL": atol, "_INPUTS": inputs}
     given = "".join(f"{name} = {_literal(value)}\n" for name, value in values.items())

@@ -11,7 +11,7 @@ import ast
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from codecria.evaluation.programs import Item, SampledRecipe, run_programs
+from codecria.evaluation.programs import Item, SampledRecipe, method_of, run_programs
 from codecria.evaluation.protocol import Protocol
 from codecria.evaluation.samples import Sample
 from codecria.evaluation.subject import Asked
@@ -67,7 +67,15 @@ def without_docstring(problem: Problem) -> Undocumented:
     return Undocumented(source.text[:start], source.text[stop:])
 
 
-def _run(subject: Subject, judge: Judge, items: Sequence[Problem], recipe: RoundTripRecipe, seed: int) -> Rows:
+def _run(
+    subject: Subject,
+    judge: Judge,
+    items: Sequence[Problem],
+    method: str,
+    recipe: RoundTripRecipe,
+    temperature: float,
+    seed: int,
+) -> Rows:
     parts = [without_docstring(problem) for problem in items]
     asked = [
         Asked(
@@ -78,12 +86,12 @@ def _run(subject: Subject, judge: Judge, items: Sequence[Problem], recipe: Round
     ]
     if reason := next(filter(None, map(subject.reason_against, asked)), ""):
         names = dict.fromkeys(recipe.measures, reason)
-        return [Sample(TASK.name, _METHOD, problem.task_id, not_run=names) for problem in items]
+        return [Sample(TASK.name, method, problem.task_id, not_run=names) for problem in items]
     functions = [
         _item(problem, part.head, completion.text)
         for problem, part, (completion,) in zip(items, parts, subject.write(asked), strict=True)
     ]
-    return run_programs(subject, judge, TASK.name, _METHOD, functions, recipe, recipe.temperatures[0], seed)
+    return run_programs(subject, judge, TASK.name, method, functions, recipe, temperature, seed)
 
 
 def _item(problem: Problem, head: str, written: str) -> Item:
@@ -97,9 +105,12 @@ def _item(problem: Problem, head: str, written: str) -> Item:
 
 def _groups(recipe: RoundTripRecipe, given: Given) -> list[Group]:
     problems = load_problems(given.data.find(HUMAN_EVAL).path)[: recipe.items]
-    return in_groups(
-        f"{TASK.name}-{_METHOD}", problems, recipe.group_items, partial(_run, recipe=recipe, seed=given.seed)
-    )
+    groups: list[Group] = []
+    for temperature in recipe.temperatures:
+        method = f"{_METHOD} {method_of(temperature)}" if temperature else _METHOD
+        run = partial(_run, method=method, recipe=recipe, temperature=temperature, seed=given.seed)
+        groups += in_groups(f"{TASK.name}-{method}", problems, recipe.group_items, run)
+    return groups
 
 
 TASK = Task(
