@@ -4,7 +4,7 @@
     adapter_model.safetensors  `base_model.model.LAYER.lora_A.weight` [R, in] and `lora_B.weight` [out, R], and
                                `new_rows.TABLE` [N, D]: rows that the base lacks, for codecria's infill markers
 
-The header of the safetensors file has `rope_theta` and `max_positions` where the stage changed them.
+The header of the safetensors file has `rope_theta` and `max_positions` where they may differ from the base's.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def save_adapter(
         new_rows: by the table's tensor name, the rows at its end that the base lacks.
         base: the parent: a name of the catalogue or a path.
         alpha: the product is scaled by alpha / R.
-        changed: `rope_theta` and `max_positions` where they are not the parent's.
+        changed: `rope_theta` and `max_positions` where they may not be the base's.
         lineage: written as lineage.json.
     """
     tensors: dict[str, Tensor] = {f"{_NEW_ROWS}{name}": rows for name, rows in new_rows.items()}
