@@ -135,3 +135,11 @@ def test_a_damaged_file_is_one_clear_line(base, tmp_path):
     (folder / ADAPTER_WEIGHTS).write_bytes(b"no tensors")
     with pytest.raises(CodecriaError, match="cannot be read"):
         open_checkpoint(folder)
+
+
+def test_an_adapters_chat_template_takes_the_place_of_its_bases(base, tmp_path):
+    save(tmp_path / "adapter", str(base), chat_template="{{ messages }}\r\n")
+    assert open_checkpoint(tmp_path / "adapter").tokenizer.chat_template == "{{ messages }}\r\n"
+    save(tmp_path / "adapter", str(base))
+    plain = open_checkpoint(base).tokenizer.chat_template
+    assert open_checkpoint(tmp_path / "adapter").tokenizer.chat_template == plain

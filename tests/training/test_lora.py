@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
+from codecria.tokenizer.templates import FORMATS
 from codecria.training.loop import train
 from codecria.training.lora import plain_weights
 from codecria.training.metrics import read_metrics
@@ -100,6 +101,16 @@ def test_going_on_needs_an_adapter_of_the_same_shape(recipe_values, tmp_path, lo
         values["model"] = str(tmp_path / model)
     with pytest.raises(CodecriaError, match=what):
         begin(TrainRecipe.model_validate(values | {"lora": lora}))
+
+
+def test_an_adapter_has_the_chat_template_that_its_stage_was_given(recipe_values, tmp_path):
+    lora = {"rank": 4, "alpha": 8}
+    first = recipe_values | {"lora": lora, "steps": 1, "chat_format": "chatml"}
+    on = recipe_values | {"lora": lora | {"go_on": True}, "steps": 1, "model": str(tmp_path / "first" / "adapter")}
+    for name, values in (("first", first), ("second", on)):
+        checkpoint = train(TrainRecipe.model_validate(values), tmp_path / name)
+        for folder in (checkpoint, tmp_path / name / "adapter"):
+            assert open_checkpoint(folder).tokenizer.chat_template == FORMATS["chatml"][0]
 
 
 END = 3

@@ -3,6 +3,7 @@
     adapter_config.json        PEFT's keys; `base_model_name_or_path` is a name of the catalogue or a path
     adapter_model.safetensors  `base_model.model.LAYER.lora_A.weight` [R, in] and `lora_B.weight` [out, R], and
                                `new_rows.TABLE` [N, D]: rows that the base lacks, for codecria's infill markers
+    chat_template.jinja        where it is there, it takes the place of the base's
 
 The header of the safetensors file has `rope_theta` and `max_positions` where they may differ from the base's.
 """
@@ -23,7 +24,8 @@ from codecria.checkpoint.licence import licence_of
 from codecria.checkpoint.source import Checkpoint, TensorSource
 from codecria.checkpoint.tensors import EMBEDDING
 from codecria.common.errors import CodecriaError
-from codecria.common.files import atomic_folder, write_atomic
+from codecria.common.files import atomic_folder, read_bytes, write_atomic
+from codecria.tokenizer.folder import TEMPLATE
 from codecria.tokenizer.sentinels import add_sentinels
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def save_adapter(
     base: str,
     alpha: float,
     changed: Mapping[str, float | None] | None = None,
+    chat_template: str | None = None,
     lineage: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an adapter folder, bfloat16: whole, or not at all.
@@ -67,6 +70,7 @@ def save_adapter(
         base: the parent: a name of the catalogue or a path.
         alpha: the product is scaled by alpha / R.
         changed: `rope_theta` and `max_positions` where they may not be the base's.
+        chat_template: written as chat_template.jinja; the base's where None.
         lineage: written as lineage.json.
     """
     tensors: dict[str, Tensor] = {f"{_NEW_ROWS}{name}": rows for name, rows in new_rows.items()}
@@ -94,6 +98,8 @@ def save_adapter(
     with atomic_folder(folder) as aside:
         save_file(stored, aside / ADAPTER_WEIGHTS, metadata={"format": "pt", **header})
         write_atomic(aside / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
+        if chat_template is not None:
+            write_atomic(aside / TEMPLATE, chat_template)
         if lineage is not None:
             write_atomic(aside / "lineage.json", json.dumps(lineage, indent=2) + "\n")
 
@@ -180,7 +186,9 @@ def adapt(folder: Path, config: Mapping[str, Any], base: Checkpoint) -> Checkpoi
         CodecriaError: the adapter is damaged, of another kind than plain LoRA, or of another base.
     """
     _require_plain(config, folder / ADAPTER_CONFIG)
-    tokenizer = base.tokenizer
+    tokenizer, template = base.tokenizer, folder / TEMPLATE
+    if template.is_file() and (text := read_bytes(template).decode()) != tokenizer.chat_template:
+        tokenizer = tokenizer.with_chat_template(text)
     source = AdaptedTensors(base.source, folder / ADAPTER_WEIGHTS, config, tokenizer.vocab_size)
     adapted = base.config
     if source.new_rows:

@@ -39,5 +39,12 @@ def write_adapter(model: Transformer, start: Start, folder: Path, world: World, 
         # Also where this recipe leaves them: a parent whose adapter goes on may have changed its base's.
         changed = {"rope_theta": start.config.rope_theta, "max_positions": start.config.max_positions}
         save_adapter(
-            folder, layers, new_rows, base=start.base, alpha=recipe.lora.alpha, changed=changed, lineage=lineage
+            folder,
+            layers,
+            new_rows,
+            base=start.base,
+            alpha=recipe.lora.alpha,
+            changed=changed,
+            chat_template=start.tokenizer.chat_template,
+            lineage=lineage,
         )
