@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError
+from codecria.tokenizer.templates import FORMATS
 from codecria.training.loop import train
 from codecria.training.lora import plain_weights
 from codecria.training.metrics import read_metrics
@@ -71,6 +72,20 @@ def test_a_run_goes_on_with_its_parents_adapter(recipe_values, tmp_path):
         torch.testing.assert_close(value, trained[name], atol=2e-3, rtol=1e-2)
 
 
+def test_an_adapter_that_goes_on_keeps_its_parents_positions(recipe_values, tmp_path):
+    lora = {"rank": 4, "alpha": 8}
+    first = recipe_values | {"lora": lora, "steps": 2, "rope_theta": 1e6, "max_positions": 4096}
+    train(TrainRecipe.model_validate(first), tmp_path / "first")
+    on = {"model": str(tmp_path / "first" / "adapter"), "lora": lora | {"go_on": True}, "steps": 2}
+    trained = open_checkpoint(train(TrainRecipe.model_validate(recipe_values | on), tmp_path / "second"))
+    adapted = open_checkpoint(tmp_path / "second" / "adapter")
+    assert (trained.config.rope_theta, trained.config.max_positions) == (1e6, 4096)
+    assert adapted.config == trained.config
+    ids = torch.randint(0, 600, (1, 200), generator=torch.Generator().manual_seed(0))
+    # The adapter is rounded to bfloat16; another rotary base moves logits by 0.1 and more.
+    torch.testing.assert_close(load_model(adapted)(ids), load_model(trained)(ids), atol=1e-2, rtol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("lora", "model", "what"),
     [
@@ -86,6 +101,16 @@ def test_going_on_needs_an_adapter_of_the_same_shape(recipe_values, tmp_path, lo
         values["model"] = str(tmp_path / model)
     with pytest.raises(CodecriaError, match=what):
         begin(TrainRecipe.model_validate(values | {"lora": lora}))
+
+
+def test_an_adapter_has_the_chat_template_that_its_stage_was_given(recipe_values, tmp_path):
+    lora = {"rank": 4, "alpha": 8}
+    first = recipe_values | {"lora": lora, "steps": 1, "chat_format": "chatml"}
+    on = recipe_values | {"lora": lora | {"go_on": True}, "steps": 1, "model": str(tmp_path / "first" / "adapter")}
+    for name, values in (("first", first), ("second", on)):
+        checkpoint = train(TrainRecipe.model_validate(values), tmp_path / name)
+        for folder in (checkpoint, tmp_path / name / "adapter"):
+            assert open_checkpoint(folder).tokenizer.chat_template == FORMATS["chatml"][0]
 
 
 END = 3

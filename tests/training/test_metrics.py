@@ -150,6 +150,21 @@ def test_no_mfu_on_a_cpu_nor_under_adapters():
     assert Efficiency.of(config, adapters, world).mfu(1.0) is None
 
 
+def test_a_device_that_emulates_bfloat16_is_told_of(monkeypatch):
+    config, world = PRESETS["smollm2-135m"], World(torch.device("cpu"))
+
+    def note(precision):
+        recipe = TrainRecipe(model="", corpus="", steps=1, sequences_per_step=1, precision=precision)
+        return Efficiency.of(config, recipe, world).note
+
+    monkeypatch.setattr("codecria.training.metrics.native_bfloat16", lambda _: False)
+    assert "emulated on this cpu" in note("bf16")
+    assert "precision: auto takes float32" in note("bf16")
+    assert note("auto") is note("fp32") is None
+    monkeypatch.setattr("codecria.training.metrics.native_bfloat16", lambda _: True)
+    assert note("bf16") is None
+
+
 def test_memory_is_the_most_the_process_held():
     block = torch.ones(100_000_000)
     held = memory_gb(torch.device("cpu"))

@@ -96,6 +96,21 @@ def test_an_error_names_the_file_it_stands_in(tmp_path, base, mine, error):
     assert error in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("targets", "key"),
+    [
+        ("[q_proj, vproj]", "'lora.targets.1' = 'vproj'"),
+        ("[lm_head]", "'lora.targets.0' = 'lm_head'"),
+        ("[]", "'lora.targets' = []"),
+    ],
+)
+def test_targets_of_adapters_are_a_blocks_linear_layers(tmp_path, targets, key):
+    path = write(tmp_path, "mine", f"extends: code-7b\nlora:\n  targets: {targets}\n")
+    with pytest.raises(CodecriaError) as raised:
+        load(path)
+    assert f"mine.yaml:3: {key}" in str(raised.value)
+
+
 def test_every_shipped_recipe_is_tested_somewhere():
     others = ("corpus-", "mixture-", "pipeline-", "demo", "self-instruct-", "rounds-")
     assert {name for name in shipped_recipes() if not name.startswith(others)} == set(STAGES)

@@ -64,8 +64,9 @@ def model_and_optimiser(width=4):
     return model, optimiser
 
 
-def states_in(folder):
-    recipe = TrainRecipe(model="", corpus="", steps=9, sequences_per_step=1, milestone_every_steps=2)
+def states_in(folder, **values):
+    values = {"milestone_every_steps": 2} | values
+    recipe = TrainRecipe(model="", corpus="", steps=9, sequences_per_step=1, **values)
     return States(folder, recipe, World(torch.device("cpu")))
 
 
@@ -86,6 +87,15 @@ def test_training_goes_on_while_the_state_of_now_is_written(tmp_path, monkeypatc
     assert load_state(tmp_path / "step-00000001", other, its_optimiser) == Counter(1, 7, 70)
     assert torch.equal(other.weight, saved)
     assert torch.equal(its_optimiser.state[other.weight]["exp_avg"], moment)
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 4, 5])
+def test_as_many_states_stay_as_the_recipe_says(tmp_path, keep):
+    states, steps = states_in(tmp_path, keep_states=keep, milestone_every_steps=None), range(1, 8)
+    for step in steps:
+        states.save(*model_and_optimiser(), Counter(step=step))
+        states.finish()
+        assert names(tmp_path) == [f"step-{each:08d}" for each in steps[:step][-keep:]]
 
 
 def test_a_finished_run_keeps_its_milestones_only(tmp_path):

@@ -3,8 +3,9 @@
     adapter_config.json        PEFT's keys; `base_model_name_or_path` is a name of the catalogue or a path
     adapter_model.safetensors  `base_model.model.LAYER.lora_A.weight` [R, in] and `lora_B.weight` [out, R], and
                                `new_rows.TABLE` [N, D]: rows that the base lacks, for codecria's infill markers
+    chat_template.jinja        where it is there, it takes the place of the base's
 
-The header of the safetensors file has `rope_theta` and `max_positions` where the stage changed them.
+The header of the safetensors file has `rope_theta` and `max_positions` where they may differ from the base's.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from codecria.checkpoint.config_json import update_config
+from codecria.checkpoint.fields import Fields, shown
 from codecria.checkpoint.licence import licence_of
 from codecria.checkpoint.source import Checkpoint, TensorSource
 from codecria.checkpoint.tensors import EMBEDDING
 from codecria.common.errors import CodecriaError
-from codecria.common.files import atomic_folder, write_atomic
+from codecria.common.files import atomic_folder, read_bytes, write_atomic
+from codecria.tokenizer.folder import TEMPLATE
 from codecria.tokenizer.sentinels import add_sentinels
 
 if TYPE_CHECKING:
@@ -34,8 +37,17 @@ if TYPE_CHECKING:
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_MERGE = "merge it with the tool that made it"
 _PEFT = "base_model.model."
 _NEW_ROWS = "new_rows."
+_NOT_PLAIN = (
+    *("alora_invocation_tokens", "alpha_pattern", "fan_in_fan_out", "layer_replication", "lora_bias"),
+    *("modules_to_save", "rank_pattern", "target_parameters", "trainable_token_indices"),
+    *("use_dora", "use_qalora", "use_rslora"),
+)
+"""PEFT's keys that, where they are set, ask for more than the base + alpha / r · up · down."""
+_OTHER_BASES = ("corda", "loftq", "olora", "pissa")
+"""What `init_lora_weights` begins with where PEFT changes the base's own weights too."""
 
 
 def save_adapter(
@@ -46,6 +58,7 @@ def save_adapter(
     base: str,
     alpha: float,
     changed: Mapping[str, float | None] | None = None,
+    chat_template: str | None = None,
     lineage: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an adapter folder, bfloat16: whole, or not at all.
@@ -56,7 +69,8 @@ def save_adapter(
         new_rows: by the table's tensor name, the rows at its end that the base lacks.
         base: the parent: a name of the catalogue or a path.
         alpha: the product is scaled by alpha / R.
-        changed: `rope_theta` and `max_positions` where they are not the parent's.
+        changed: `rope_theta` and `max_positions` where they may not be the base's.
+        chat_template: written as chat_template.jinja; the base's where None.
         lineage: written as lineage.json.
     """
     tensors: dict[str, Tensor] = {f"{_NEW_ROWS}{name}": rows for name, rows in new_rows.items()}
@@ -84,6 +98,8 @@ def save_adapter(
     with atomic_folder(folder) as aside:
         save_file(stored, aside / ADAPTER_WEIGHTS, metadata={"format": "pt", **header})
         write_atomic(aside / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
+        if chat_template is not None:
+            write_atomic(aside / TEMPLATE, chat_template)
         if lineage is not None:
             write_atomic(aside / "lineage.json", json.dumps(lineage, indent=2) + "\n")
 
@@ -103,22 +119,38 @@ class AdaptedTensors:
     def __init__(self, base: TensorSource, path: Path, config: Mapping[str, Any], known_rows: int) -> None:
         self.base, self._path, self._known_rows = base, path, known_rows
         self.base_name: str = config["base_model_name_or_path"]
-        self.alpha, self.rank = float(config["lora_alpha"]), int(config["r"])
+        fields = Fields(config, path.with_name(ADAPTER_CONFIG))
+        self.alpha, self.rank = fields.number("lora_alpha"), fields.integer("r")
         self._scale = self.alpha / self.rank
         self.shapes = dict(base.shapes)
         with _open(path) as file:
             self.header: dict[str, str] = file.metadata() or {}
             self._names = set(file.keys())
-            self.new_rows = 0
-            for name in self._names:
-                if name.startswith(_NEW_ROWS):
-                    self.new_rows, width = file.get_slice(name).get_shape()
-                    self.shapes[name.removeprefix(_NEW_ROWS)] = (known_rows + self.new_rows, width)
-        self.layers = {
-            name.removeprefix(_PEFT).rpartition(".lora_")[0] for name in self._names if name.startswith(_PEFT)
-        }
-        if missing := sorted(name for name in self.layers if f"{name}.weight" not in base.shapes):
-            raise CodecriaError(f"the base has no layer '{missing[0]}'", where=path, mend="use it with its own base")
+            held = {name: tuple(file.get_slice(name).get_shape()) for name in self._names}
+        self.new_rows = 0
+        for name in self._names:
+            if name.startswith(_NEW_ROWS):
+                self.new_rows, width = held.pop(name)
+                self.shapes[name.removeprefix(_NEW_ROWS)] = (known_rows + self.new_rows, width)
+        self.layers = {name.removeprefix(_PEFT).rpartition(".lora_")[0] for name in held if ".lora_" in name}
+        self._check_factors(held)
+
+    def _check_factors(self, held: Mapping[str, tuple[int, ...]]) -> None:
+        """Every tensor is a factor, and each layer has both of them: none is left unread."""
+        expected: dict[str, tuple[int, ...]] = {}
+        for layer in sorted(self.layers):
+            shape = self.base.shapes.get(f"{layer}.weight")
+            if shape is None:
+                mend = "use it with its own base"
+                raise CodecriaError(f"the base has no layer '{layer}'", where=self._path, mend=mend)
+            expected[f"{_PEFT}{layer}.lora_A.weight"] = (self.rank, shape[-1])
+            expected[f"{_PEFT}{layer}.lora_B.weight"] = (shape[0], self.rank)
+        if further := sorted(held.keys() - expected.keys()):
+            raise CodecriaError(f"tensor '{further[0]}' is no plain LoRA adapter's", where=self._path, mend=_MERGE)
+        for name, shape in expected.items():
+            if held.get(name) != shape:
+                has = f"has the shape {list(held[name])}, expected {list(shape)}" if name in held else "is missing"
+                raise CodecriaError(f"tensor '{name}' {has}", where=self._path, mend="use it with its own base")
 
     def read(self, name: str, dtype: torch.dtype | None) -> Tensor:
         """See `TensorSource.read`; merged in float32."""
@@ -153,10 +185,10 @@ def adapt(folder: Path, config: Mapping[str, Any], base: Checkpoint) -> Checkpoi
     Raises:
         CodecriaError: the adapter is damaged, of another kind than plain LoRA, or of another base.
     """
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or not config.get("r"):
-        mend = "merge it with the tool that made it"
-        raise CodecriaError("is no plain LoRA adapter", where=folder / ADAPTER_CONFIG, mend=mend)
-    tokenizer = base.tokenizer
+    _require_plain(config, folder / ADAPTER_CONFIG)
+    tokenizer, template = base.tokenizer, folder / TEMPLATE
+    if template.is_file() and (text := read_bytes(template).decode()) != tokenizer.chat_template:
+        tokenizer = tokenizer.with_chat_template(text)
     source = AdaptedTensors(base.source, folder / ADAPTER_WEIGHTS, config, tokenizer.vocab_size)
     adapted = base.config
     if source.new_rows:
@@ -176,6 +208,19 @@ def adapt(folder: Path, config: Mapping[str, Any], base: Checkpoint) -> Checkpoi
         licence=licence_of(folder) or base.licence,
         source=source,
     )
+
+
+def _require_plain(config: Mapping[str, Any], where: Path) -> None:
+    plain = {
+        "peft_type": config.get("peft_type") == "LORA",
+        "bias": config.get("bias", "none") == "none",
+        "init_lora_weights": not str(config.get("init_lora_weights")).startswith(_OTHER_BASES),
+        **{key: not config.get(key) for key in _NOT_PLAIN},
+    }
+    wrong = next((key for key, fits in plain.items() if not fits), None)
+    if wrong is not None:
+        what = f"is no plain LoRA adapter: '{wrong}' = {shown(config.get(wrong))}"
+        raise CodecriaError(what, where=where, mend=_MERGE)
 
 
 def _open(path: Path) -> Any:

@@ -23,8 +23,8 @@ _MODEL = "tokenizer.model"
 _CONFIG = "tokenizer_config.json"
 _SPECIAL = "special_tokens_map.json"
 _ADDED = "added_tokens.json"
-_TEMPLATE = "chat_template.jinja"
-_FILES = (_DEFINITION, _MODEL, _CONFIG, _SPECIAL, _ADDED, _TEMPLATE, "vocab.json", "merges.txt")
+TEMPLATE = "chat_template.jinja"
+_FILES = (_DEFINITION, _MODEL, _CONFIG, _SPECIAL, _ADDED, TEMPLATE, "vocab.json", "merges.txt")
 
 # Classes of transformers that put BOS before a text unless told not to.
 _CLASSES_WITH_BOS = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer")
@@ -97,7 +97,7 @@ def files_with_chat_template(files: Mapping[str, bytes], template: str) -> dict[
         if config.pop("chat_template", None) is not None:
             changed[_CONFIG] = _dump(config)
     if _DEFINITION in files:
-        changed[_TEMPLATE] = template.encode()
+        changed[TEMPLATE] = template.encode()
     return changed
 
 
@@ -131,7 +131,7 @@ def _new_files(definition: Definition, roles: Roles) -> dict[str, bytes]:
         _SPECIAL: _dump(special),
     }
     if roles.chat_template is not None:
-        files[_TEMPLATE] = roles.chat_template.encode()
+        files[TEMPLATE] = roles.chat_template.encode()
     return files
 
 
@@ -170,8 +170,8 @@ def _role_ids(
 
 def _chat_template(config: Mapping[str, Any], files: Mapping[str, bytes]) -> str | None:
     """The template of its own file, else the one in tokenizer_config.json; of several named ones the default."""
-    if _TEMPLATE in files:
-        return files[_TEMPLATE].decode()
+    if TEMPLATE in files:
+        return files[TEMPLATE].decode()
     template = config.get("chat_template")
     if isinstance(template, list):
         named = {entry["name"]: entry["template"] for entry in cast("list[dict[str, str]]", template)}

@@ -36,7 +36,15 @@ def write_adapter(model: Transformer, start: Start, folder: Path, world: World, 
         if parametrize.is_parametrized(module, "weight")
     }
     if world.first:
-        changed = {"rope_theta": recipe.rope_theta, "max_positions": recipe.max_positions}
+        # Also where this recipe leaves them: a parent whose adapter goes on may have changed its base's.
+        changed = {"rope_theta": start.config.rope_theta, "max_positions": start.config.max_positions}
         save_adapter(
-            folder, layers, new_rows, base=start.base, alpha=recipe.lora.alpha, changed=changed, lineage=lineage
+            folder,
+            layers,
+            new_rows,
+            base=start.base,
+            alpha=recipe.lora.alpha,
+            changed=changed,
+            chat_template=start.tokenizer.chat_template,
+            lineage=lineage,
         )

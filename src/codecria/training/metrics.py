@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from codecria.common.files import write_atomic
-from codecria.model.precision import compute_dtype
+from codecria.model.precision import compute_dtype, native_bfloat16
 from codecria.training.trackers import open_trackers
 
 if TYPE_CHECKING:
@@ -96,12 +96,14 @@ class Efficiency:
         peak_tflops: of one device; None where none is known: no MFU then, nor under adapters, whose frozen weights
             have no gradient to compute.
         device: the device's name.
+        emulated: the recipe asks for bfloat16 products, and the device has none.
     """
 
     flops_per_token: float
     ranks: int
     peak_tflops: float | None
     device: str
+    emulated: bool = False
 
     @classmethod
     def of(cls, config: ModelConfig, recipe: TrainRecipe, world: World) -> Efficiency:
@@ -111,7 +113,8 @@ class Efficiency:
         if peak is None and compute_dtype(recipe.precision, world.device) == torch.bfloat16:
             peak = known_peak_tflops(name)
         flops = config.flops_per_token(recipe.batches.sequence_tokens)
-        return cls(flops, world.size, peak if recipe.lora is None else None, name)
+        emulated = recipe.precision == "bf16" and not native_bfloat16(world.device)
+        return cls(flops, world.size, peak if recipe.lora is None else None, name, emulated)
 
     def mfu(self, tokens_per_s: float) -> float | None:
         """A share of 1, for the tokens a second of all ranks together."""
@@ -121,6 +124,15 @@ class Efficiency:
 
     @property
     def note(self) -> str | None:
+        """Lines to print when a stage begins: that bfloat16 is emulated, and what MFU is; None where none is due."""
+        slow = (
+            f"precision: bf16 is emulated on this {self.device}, tens of times slower than float32; "
+            "precision: auto takes float32 here"
+        )
+        return "\n".join(filter(None, (slow if self.emulated else None, self._mfu_note))) or None
+
+    @property
+    def _mfu_note(self) -> str | None:
         """Formula and peak in one line, or why a GPU has no MFU; None where nobody expects one."""
         if self.peak_tflops is None:
             return None if self.device == "cpu" else f"no MFU: under adapters, or no bf16 peak known of {self.device}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from codecria.model.precision import Precision  # noqa: TC001
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
+Target = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 class OptimiserRecipe(Recipe):
@@ -44,7 +45,7 @@ class LoraRecipe(Recipe):
     Attributes:
         rank: inner size of each adapter.
         alpha: the adapter's product is scaled by alpha / rank.
-        targets: names of the linear layers that get one.
+        targets: names of the linear layers that get one; a block's seven.
         go_on: the parent is an adapter of this rank, alpha and these targets, and its values are where training begins;
             what comes out is an adapter of the parent's base. Else an adapter as parent is merged, and a new one begun.
         trains: `end_row` leaves an adapter that goes on as it is, all but the row of the infill end marker: the model
@@ -54,7 +55,7 @@ class LoraRecipe(Recipe):
 
     rank: Positive = 16
     alpha: Rate = 32.0
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: Annotated[tuple[Target, ...], Field(min_length=1)] = get_args(Target)
     go_on: bool = False
     trains: Literal["all", "end_row"] = "all"
 

@@ -220,7 +220,7 @@ def _part(path: Path) -> Path:
 
 def _prune(folder: Path, keep: int, milestone: int | None) -> None:
     states = saved_states(folder)
-    for old in states[: len(states) - keep]:
+    for old in states[: max(len(states) - keep, 0)]:
         if milestone is None or int(old.name.removeprefix("step-")) % milestone:
             # A kill in the middle of a removal must not leave a half under a whole one's name.
             shutil.rmtree(old.rename(_part(old)))
