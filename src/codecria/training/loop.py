@@ -27,7 +27,7 @@ from codecria.training.adapter import write_adapter
 from codecria.training.export import export_model, lineage
 from codecria.training.lora import row_tables
 from codecria.training.metrics import Efficiency, Journal, lines_up_to, memory_gb
-from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser
+from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser, warm_up_note
 from codecria.training.parallel import make_model, open_world
 from codecria.training.preemption import Preemption
 from codecria.training.recipe import TrainRecipe
@@ -123,7 +123,7 @@ class Run:
         probed = any(line["step"] == self.counter.step and "learning_rate" not in line for line in lines)
         self.world.barrier()
         if self.world.first:
-            for note in filter(None, (self.efficiency.note, *self.notes)):
+            for note in filter(None, (warm_up_note(self.recipe), self.efficiency.note, *self.notes)):
                 print(note, file=sys.stderr)
         self.journal = Journal(self.folder, self.counter.step, self.recipe, self.world)
         try:
