@@ -248,7 +248,12 @@ def _claim(folder: Path, recipe: TrainRecipe) -> None:
     if not path.exists():
         write_atomic(path, recipe.to_yaml())
         return
-    old, new = load_recipe(TrainRecipe, path).shaping(), recipe.shaping()
+    old, new = _shaping(load_recipe(TrainRecipe, path)), _shaping(recipe)
     if old != new:
         keys = ", ".join(key for key in new if old[key] != new[key])
         raise CodecriaError(f"holds a run of another recipe: {keys} differ", where=folder, mend="name another folder")
+
+
+def _shaping(recipe: TrainRecipe) -> dict[str, Any]:
+    # The same place may be named from the working folder or from the root.
+    return {**recipe.shaping(), "model": Path(recipe.model).resolve(), "corpus": Path(recipe.corpus).resolve()}
