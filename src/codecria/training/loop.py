@@ -9,6 +9,7 @@ run gives the same losses: on the same machine, ranks and thread count, to the b
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -96,6 +97,8 @@ class Run:
         _check_share(recipe, world)
         prepared = folder / "prepared"
         if world.first:
+            for part in folder.glob(".*.part"):
+                shutil.rmtree(part, ignore_errors=True)  # a folder that a killed run was writing
             facts = prepare(Path(recipe.corpus), self.start.tokenizer, recipe.batches, prepared, recipe.seed)
             check_size(facts, recipe.sequences_per_step)
         world.barrier()
