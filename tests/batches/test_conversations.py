@@ -75,6 +75,15 @@ def test_a_folder_holds_parquet_and_json_lines_read_by_name(tmp_path):
     assert read[0][1] == ASKED
 
 
+def test_blank_lines_are_passed_over_and_counted(tmp_path):
+    path = write(tmp_path / "rows.jsonl", ROWS["messages"])
+    path.write_text(f"\n{path.read_text()} \r\n{path.read_text()}\n")
+    assert [(where.rpartition(":")[2], messages) for where, messages in read_conversations(path)] == [
+        ("2", ASKED),
+        ("4", ASKED),
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "what"),
     [
@@ -85,6 +94,15 @@ def test_a_folder_holds_parquet_and_json_lines_read_by_name(tmp_path):
         ({"messages": [{"role": "wizard", "content": "hi"}]}, "the role 'wizard'"),
         ({"messages": ASKED[:1]}, "no answer to learn"),
         ({"instruction": "add"}, "'output' is null"),
+        ({"messages": 5}, "'messages' is 5, not a list"),
+        ({"conversations": {"from": "human"}}, '\'conversations\' is {"from": "human"}, not a list'),
+        ({"instruction": "add", "input": 3, "output": "4"}, "'input' is 3, not text"),
+        ({"instruction": "add", "input": ["a"], "output": "4"}, "'input' is [\"a\"], not text"),
+        ({"instruction": "add", "system": {"be": "short"}, "output": "4"}, '\'system\' is {"be": "short"}, not text'),
+        (
+            {"instruction": "add", "output": "\ud83d"},
+            "'output' holds half of a character",
+        ),
     ],
 )
 def test_a_row_of_another_shape_names_file_and_row(tmp_path, row, what):
@@ -99,6 +117,9 @@ def test_a_row_of_another_shape_names_file_and_row(tmp_path, row, what):
 def test_a_broken_line_or_file_is_one_line(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"messages": [\n')
     with pytest.raises(CodecriaError, match=r"rows\.jsonl:1.*no JSON"):
+        list(read_conversations(tmp_path))
+    (tmp_path / "rows.jsonl").write_bytes(b'\n{"instruction": "caf\xe9", "output": "4"}\n')
+    with pytest.raises(CodecriaError, match=r"rows\.jsonl:2.*UTF-8.*0xe9"):
         list(read_conversations(tmp_path))
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     with pytest.raises(CodecriaError, match="cannot be read as Parquet"):

@@ -66,6 +66,7 @@ def test_sources_are_those_of_every_mixture():
         ({"max_epochs": 0}, "greater than 0"),
         ({"mixture": {"conversations": 1}}, "a share in the mixture and a path"),
         ({"conversations": "rows.jsonl"}, "a share in the mixture and a path"),
+        ({"piece_tokens": 400}, "piece_tokens cuts documents at infill.level: context alone"),
     ],
 )
 def test_keys_that_do_not_go_together_are_refused(keys, what):

@@ -30,6 +30,11 @@ def test_a_stage_that_does_not_fit_is_warned_of(run):
     assert "138 GB do not fit the 80 GB of a GPU" in run("train", "code-7b", "--dry-run")[1]
 
 
+def test_a_run_shorter_than_its_warm_up_is_warned_of(run):
+    out = run("train", "code-7b", "--dry-run", "--gpus", 128, "--set", "steps=200")[1]
+    assert "warning: a warm-up of 1,000 steps in a run of 200" in " ".join(out.split())
+
+
 def test_a_plan_as_json(run):
     out = run("train", "long-context-7b", "--dry-run", "--json", "--gpus", 64, "--mfu", 0.5)[1]
     plan = json.loads(out)

@@ -51,6 +51,8 @@ def test_overrides_reach_inside_and_make_sections(tmp_path):
         ("steps: 7\n", ["steps"], "--set: 'steps' is not of the form key.sub=value"),
         ("steps: 7\n", ["steps.a=1"], "--set steps.a: 'steps' holds a value, not keys"),
         ("steps: [7\n", [], "not valid YAML"),
+        ("steps: 7\noptimiser:\n  peak_rate: 1\nmany: []\noptimiser:\n  warm_up_steps: 1\n", [], "recipe.yaml:5: not valid YAML: the key 'optimiser' stands twice, first in line 2"),  # noqa: E501
+        ("steps: 7\nmany:\n- {peak_rate: 1,\n   peak_rate: 1}\n", [], "recipe.yaml:4: not valid YAML: the key 'peak_rate' stands twice, first in line 3"),  # noqa: E501
         ("- 1\n", [], "a recipe is a mapping"),
         ("steps: 7\nextra:\n  wurm_up_steps: 1\n", [], "did you mean 'warm_up_steps'?"),
     ],
@@ -60,6 +62,13 @@ def test_a_bad_recipe_is_one_line_with_file_line_and_mend(tmp_path, text, overri
         load_recipe(Outer, write(tmp_path, text), overrides)
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_recipe_that_is_not_utf8_is_one_line(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"steps: 7\n# caf\xe9\n")
+    with pytest.raises(CodecriaError, match=r"recipe\.yaml:2: not UTF-8; save it as UTF-8$"):
+        load_recipe(Outer, path)
 
 
 def test_unknown_recipe_names_what_ships():

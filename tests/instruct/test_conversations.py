@@ -123,7 +123,7 @@ def test_a_stage_learns_the_answers_in_the_format_it_gives_the_model(tmp_path_fa
     values["batches"] |= {
         "mixture": {"conversations": 0.9, "code": 0.1},
         "conversations": str(tmp_path / "conversations.parquet"),
-        "infill": {"rate": 0.0},
+        "infill": {"rate": 0.0, "level": "context"},
     }
     values |= {"steps": 30, "chat_format": "llama-2", "optimiser": {"peak_rate": 3e-3, "warm_up_steps": 3}}
     folder = train(TrainRecipe.model_validate(values), tmp_path / "run")

@@ -17,7 +17,7 @@ def packages(tmp_path_factory):
 def recipe(tmp_path_factory, packages, server):
     stage = small_stage(tmp_path_factory)
     stage["batches"] |= {"mixture": {"conversations": 0.9, "code": 0.1}, "conversations": "set-by-the-round"}
-    stage["batches"] |= {"infill": {"rate": 0.0}}
+    stage["batches"] |= {"infill": {"rate": 0.0, "level": "context"}}
     return RoundsRecipe.model_validate(
         {
             "rounds": 2,

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from codecria.checkpoint.open import open_checkpoint
 from codecria.cli.pipeline import pipeline
 from codecria.common.errors import CodecriaError
 from codecria.common.recipe import load_recipe, shipped_recipes
@@ -17,7 +19,7 @@ from codecria.corpus.build import build_corpus
 from codecria.evaluation.run import read_run
 from codecria.pipeline import report
 from codecria.pipeline.recipe import PipelineRecipe
-from codecria.pipeline.run import run_pipeline, run_stage, stages_done
+from codecria.pipeline.run import measure_stage, run_pipeline, run_stage, stages_done
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
 from codecria.training.recipe import TrainRecipe
@@ -181,6 +183,28 @@ def given(finished, tmp_path):
 
 
 KEYS = {"lengths": [128], "depths": [1], "items": 1, "max_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"rope_theta": 1e6, "max_positions": 16384, "batches": {"sequence_tokens": 4096}},
+        {"model": "a checkpoint of its own", "chat_format": "llama-2"},
+        {"batches": {"infill": {"rate": 0.0}}},
+    ],
+)
+def test_what_is_measured_as_the_foundation_has_nothing_of_the_first_stage(tmp_path, monkeypatch, keys):
+    foundation = open_checkpoint(write_tiny_checkpoint(tmp_path / "model"))
+    stages = [{"name": "first", **STAGE, **keys}, {"name": "second", **STAGE}]
+    measures = [{"name": "scores", "tasks": {"key_retrieval": KEYS}}]
+    values = {"title": "t", "foundation": str(foundation.path), "corpus": {}, "stages": stages, "measures": measures}
+    monkeypatch.setattr("codecria.pipeline.run.evaluate", lambda *_: None)
+    measure_stage(PipelineRecipe.model_validate(values), tmp_path, "foundation")
+    start = open_checkpoint(tmp_path / "start" / "checkpoint")
+    assert start.config == replace(foundation.config, vocab_size=foundation.config.vocab_size + 16)
+    assert start.tokenizer.chat_template == foundation.tokenizer.chat_template
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(start.source.read(name, None), foundation.source.read(name, torch.bfloat16))
 
 
 def test_a_given_stage_is_not_trained_and_each_stage_is_measured(given):

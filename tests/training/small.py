@@ -41,9 +41,16 @@ def small_stage(tmp_path_factory) -> dict:
 
 def _write(folder: Path) -> None:
     write_tiny_checkpoint(folder / "model")
+    write_corpus(folder)
+
+
+def write_corpus(folder: Path, more: str = "") -> None:
+    """Build the corpus in `folder/corpus`, from the same texts each time and one more."""
     texts = folder / "texts"
     for name in ("common", "infill"):
-        shutil.copytree(SOURCE / name, texts / name, ignore=shutil.ignore_patterns("__pycache__"))
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(SOURCE / name, texts / name, ignore=ignore, dirs_exist_ok=True)
+    (texts / "more.md").write_text(more)
     for place in range(6):
         words = [f"Line {number} of note {place}: what the field calls a thing is its name." for number in range(40)]
         (texts / f"note-{place}.md").write_text("\n".join(words) + "\n")

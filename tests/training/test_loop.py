@@ -1,8 +1,10 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from codecria.batches.loader import Sequences
 from codecria.batches.prepare import prepare
@@ -16,7 +18,7 @@ from codecria.training.start import begin
 from codecria.training.state import saved_states
 from codecria.training.step import take_gradient
 from tests.training import forks
-from tests.training.small import exact, killed_after, small_stage
+from tests.training.small import exact, killed_after, small_stage, write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,67 @@ def test_what_a_kill_prevented_at_its_step_is_made_up_for_once(finished, tmp_pat
     assert [line for line in lines if line["step"]] == [line for line in exact(whole) if line["step"]]
     again = tmp_path / "run" / "exports" / "step-00000005" / "model.safetensors"
     assert again.read_bytes() == (tmp_path / "lost" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def killed(stage, tmp_path_factory):
+    """A folder with a run of 8 steps, killed after its state of step 4, and what it reads; the recipe's values."""
+    folder = tmp_path_factory.mktemp("killed")
+    for name in ("model", "corpus"):
+        shutil.copytree(stage[name], folder / name)
+    talk = [{"instruction": f"say {number}", "output": "well " * 9 + str(number)} for number in range(40)]
+    (folder / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talk))
+    mixture = {"mixture": {"code": 0.7, "conversations": 0.3}, "conversations": str(folder / "talk.jsonl")}
+    places = {"model": str(folder / "model"), "corpus": str(folder / "corpus"), "chat_format": "chatml"}
+    values = stage | places | {"steps": 8, "batches": stage["batches"] | mixture}
+    (process,) = forks.start(killed_after, values, folder / "run", 3)
+    process.join(240)
+    assert [path.name for path in saved_states(folder / "run" / "state")] == ["step-00000004"]
+    return folder, values
+
+
+def again(values, folder):
+    return train(TrainRecipe.model_validate(values), folder / "run")
+
+
+@pytest.mark.parametrize("name", ["corpus", "conversations", "model"])
+def test_a_run_does_not_go_on_with_other_inputs(killed, tmp_path, name):
+    folder, values = killed
+    shutil.copytree(folder / "run", tmp_path / "run")
+    kept = tmp_path / "kept"
+    if name == "corpus":
+        (folder / "corpus").rename(kept)
+        write_corpus(folder, "".join(f"Another text altogether, its line {number}.\n" for number in range(40)))
+    elif name == "conversations":
+        shutil.copy(folder / "talk.jsonl", kept)
+        with (folder / "talk.jsonl").open("a") as talk:
+            talk.write('{"instruction": "more", "output": "much more"}\n')
+    else:
+        shutil.copytree(folder / "model", kept)
+        weights = load_file(folder / "model" / "model.safetensors")
+        save_file({each: value + 0.01 for each, value in weights.items()}, folder / "model" / "model.safetensors")
+    try:
+        with pytest.raises(
+            CodecriaError, match=rf"run: {name} changed since step 4, .*; bring back what was"
+        ):
+            again(values, tmp_path)
+    finally:
+        place = folder / ("talk.jsonl" if name == "conversations" else name)
+        shutil.rmtree(place, ignore_errors=True)
+        kept.replace(place)
+
+
+def test_a_run_goes_on_with_equal_inputs_made_anew_and_clears_what_a_kill_left(killed, tmp_path, monkeypatch):
+    folder, values = killed
+    shutil.copytree(folder / "run", tmp_path / "run")
+    (tmp_path / "run" / ".prepared.abcd.part").mkdir()
+    monkeypatch.chdir(folder)
+    shutil.rmtree(folder / "corpus")
+    write_corpus(folder)
+    # The same places, named from the working folder.
+    again(values | {"model": "model", "corpus": "corpus"}, tmp_path)
+    assert [line["step"] for line in exact(tmp_path / "run") if "loss" in line] == list(range(1, 9))
+    assert not list((tmp_path / "run").glob(".*.part"))
 
 
 def test_only_the_last_states_are_kept(recipe_values, tmp_path):

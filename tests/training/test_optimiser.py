@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser
-from codecria.training.recipe import OptimiserRecipe
+from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser, warm_up_note
+from codecria.training.recipe import OptimiserRecipe, TrainRecipe
 
 PAPER = OptimiserRecipe(peak_rate=3e-4, warm_up_steps=1000)
 
@@ -53,3 +53,6 @@ def test_norms_are_not_decayed():
 
 def test_a_run_shorter_than_its_warm_up_is_no_error():
     assert math.isfinite(learning_rate(4, 5, PAPER))
+    run = TrainRecipe(model="m", corpus="c", steps=200, sequences_per_step=1)
+    assert warm_up_note(run) == "a warm-up of 1,000 steps in a run of 200: the rate ends at 20% of its peak"
+    assert warm_up_note(run.model_copy(update={"steps": 1000})) is None

@@ -122,6 +122,6 @@ def test_no_gradient_is_left_and_a_small_source_is_not_repeated(trained):
 
 def test_a_stage_without_infilling_has_no_infilling_loss(trained, tmp_path):
     values, _ = trained
-    batches = values["batches"] | {"infill": {"rate": 0.0}}
+    batches = values["batches"] | {"infill": {"rate": 0.0, "level": "context"}}
     train(TrainRecipe.model_validate(values | {"steps": 1, "batches": batches}), tmp_path / "run")
     assert not any("infill" in name for line in validated(tmp_path / "run") for name in line)

@@ -7,6 +7,7 @@ Alpaca's `instruction`, `input`, `output`.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _SHARE_GPT = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}
 _ENDINGS = (".parquet", ".jsonl")
+_HALVES = re.compile("[\ud800-\udfff]")
 _MEND = "a row holds messages, or conversations (ShareGPT), or instruction, input and output (Alpaca)"
 
 
@@ -47,7 +49,7 @@ def read_conversations(path: Path) -> Iterator[tuple[str, list[dict[str, str]]]]
         CodecriaError: a file cannot be read, or a row is of no known shape; the row is named.
     """
     for file in conversation_files(path):
-        for number, row in enumerate(_rows(file), 1):
+        for number, row in _rows(file):
             where = f"{file}:{number}"
             yield where, _messages(row, where)
 
@@ -66,33 +68,37 @@ def render(tokenizer: Tokenizer, text_json: str, slot: int) -> Rendered:
     return Rendered(ids, weights, len(ids), "plain")
 
 
-def _rows(file: Path) -> Iterator[Any]:
+def _rows(file: Path) -> Iterator[tuple[int, Any]]:
+    """Rows with their numbers from 1; blank lines are counted and passed over."""
     if file.suffix == ".parquet":
         try:
             with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(batch_size=256):
-                    yield from batch.to_pylist()
-        except pa.ArrowException as error:
+                batches = parquet.iter_batches(batch_size=256)
+                yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
+        except (pa.ArrowException, UnicodeDecodeError) as error:
             raise CodecriaError(f"cannot be read as Parquet: {error}", where=file) from error
         return
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield json.loads(line)
+                if line.strip():
+                    yield number, json.loads(line.decode())
             except ValueError as error:
-                raise CodecriaError(f"no JSON: {error}", where=f"{file}:{number}") from error
+                raise CodecriaError(f"no JSON in UTF-8: {error}", where=f"{file}:{number}") from error
 
 
 def _messages(row: Any, where: str) -> list[dict[str, str]]:
     fields = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
     if fields.get("messages"):
-        turns = [(_of(each, "role", where), _of(each, "content", where)) for each in fields["messages"]]
+        rows = _of(fields, "messages", where, list)
+        turns = [(_of(each, "role", where), _of(each, "content", where)) for each in rows]
     elif fields.get("conversations"):
-        turns = [(_of(each, "from", where), _of(each, "value", where)) for each in fields["conversations"]]
+        rows = _of(fields, "conversations", where, list)
+        turns = [(_of(each, "from", where), _of(each, "value", where)) for each in rows]
     elif fields.get("instruction") is not None:
-        asked = [_of(fields, "instruction", where), fields.get("input") or ""]
-        turns = [("user", "\n\n".join(filter(None, asked))), ("assistant", _of(fields, "output", where))]
-        turns = [("system", str(fields["system"])), *turns] if fields.get("system") else turns
+        asked = [_of(fields, name, where) for name in ("instruction", "input") if fields.get(name)]
+        turns = [("user", "\n\n".join(asked)), ("assistant", _of(fields, "output", where))]
+        turns = [("system", _of(fields, "system", where)), *turns] if fields.get("system") else turns
     else:
         raise CodecriaError(f"a row with {', '.join(fields) or type(row).__name__}", where=where, mend=_MEND)
     messages = [{"role": _SHARE_GPT.get(role, role), "content": content} for role, content in turns]
@@ -103,8 +109,11 @@ def _messages(row: Any, where: str) -> list[dict[str, str]]:
     return messages
 
 
-def _of(message: Any, field: str, where: str) -> str:
+def _of(message: Any, field: str, where: str, kind: type[str | list[Any]] = str) -> Any:
     value = cast("dict[str, Any]", message).get(field) if isinstance(message, dict) else None
-    if not isinstance(value, str):
-        raise CodecriaError(f"'{field}' is {json.dumps(value, default=str)[:60]}, not text", where=where, mend=_MEND)
+    if not isinstance(value, kind):
+        what = f"'{field}' is {json.dumps(value, default=str)[:60]}, not {'text' if kind is str else 'a list'}"
+        raise CodecriaError(what, where=where, mend=_MEND)
+    if kind is str and _HALVES.search(cast("str", value)):
+        raise CodecriaError(f"'{field}' holds half of a character (a surrogate alone)", where=where)
     return value

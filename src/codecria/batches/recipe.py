@@ -116,7 +116,7 @@ class BatchRecipe(Recipe):
             others take its share. Absent for no limit.
         conversations: Parquet or JSON lines file, or a folder of them, that `conversations` in the mixture reads.
         sequence_tokens: length of a packed sequence.
-        piece_tokens: longest piece of a document at `level: context`; the sequence's length when absent.
+        piece_tokens: longest piece of a document, at `level: context` alone; the sequence's length when absent.
         infill: how documents become infilling examples.
         loss: which tokens carry loss.
     """
@@ -140,6 +140,8 @@ class BatchRecipe(Recipe):
             raise ValueError(f"max_epochs names '{unknown[0]}', which is in no mixture")
         if ("conversations" in self.sources) != (self.conversations is not None):
             raise ValueError("`conversations` wants a share in the mixture and a path, and has one of them")
+        if self.piece_tokens is not None and self.infill.level != "context":
+            raise ValueError("piece_tokens cuts documents at infill.level: context alone; set that, or leave it out")
         return self
 
     @property

@@ -89,6 +89,7 @@ def _print_plan(
 
     from rich.console import Console
 
+    from codecria.training.optimiser import warm_up_note
     from codecria.training.plan import least_gpus, plan, shape_after, shape_of
 
     shape = shape_after(recipe, shape_of(recipe.model))
@@ -101,6 +102,8 @@ def _print_plan(
         return
     console = Console(width=min(Console().width, 100))
     console.print(plan_table(name, recipe, planned, mfu, peak), highlight=False)
+    if note := warm_up_note(recipe):
+        console.print(f"[yellow]warning:[/yellow] {note}", highlight=False)
     if planned.memory_gb > memory_gb:
         line = f"{planned.memory_gb:.0f} GB do not fit the {memory_gb:g} GB of a GPU: more --gpus, parallel.tensor, "
         line += "parallel.context, or parallel.activation_checkpointing=full"

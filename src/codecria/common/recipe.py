@@ -36,7 +36,19 @@ R = TypeVar("R", bound=Recipe)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: PyYAML follows 1.1 and reads `3e-4` as text."""
+    """YAML 1.2's floats, where PyYAML follows 1.1 and reads `3e-4` as text; a key twice is an error, as YAML has it."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Raise where a key stands twice: PyYAML keeps the last and says nothing."""
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in lines:
+                what = f"the key '{name}' stands twice, first in line {lines[name]}"
+                raise yaml.MarkedYAMLError(problem=what, problem_mark=key.start_mark)
+            lines[name] = key.start_mark.line + 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -116,11 +128,14 @@ def _read(models: list[type[BaseModel]], path: Path, below: tuple[Path, ...]) ->
         chain = " → ".join(each.name for each in (*below[below.index(path.resolve()) :], path))
         raise CodecriaError(f"recipes that extend one another in a circle: {chain}", where=path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=_Loader)
         data = yaml.load(text, Loader=_Loader)
     except OSError as error:
         raise explain_os_error(error, path) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise CodecriaError("not UTF-8", where=f"{path}:{line}", mend="save it as UTF-8") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from codecria.batches.recipe import BatchRecipe, InfillRecipe
 from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
 from codecria.common.progress import console
@@ -62,7 +63,7 @@ def run_pipeline(recipe: PipelineRecipe, folder: Path) -> Finished:
     start, before = folder / "start" / "checkpoint", None
     if recipe.evaluate is not None:
         _say(2, "before", "the foundation model, its infill markers untrained")
-        save_start(recipe.stages[0].placed(recipe.foundation, corpus), start)
+        _save_foundation(recipe, start)
         before = _measure(recipe, start, corpus, folder / "before")
     names = [FOUNDATION, *(stage.name for stage in recipe.stages)]
     for name in names:
@@ -120,9 +121,18 @@ def measure_stage(recipe: PipelineRecipe, folder: Path, name: str) -> None:
         if measures.of is None or name in measures.of:
             model = _model_of(recipe, folder, name)
             if name == FOUNDATION:
-                save_start(recipe.stages[0].placed(recipe.foundation, corpus), model)
+                _save_foundation(recipe, model)
             _say(4, f"{measures.name} of {name}", str(model))
             evaluate(measures.placed(model, corpus), folder / "measures" / measures.name / name)
+
+
+def _save_foundation(recipe: PipelineRecipe, folder: Path) -> None:
+    """Write the foundation model itself: of the stages it has nothing but untrained markers where one infills."""
+    infills = any(stage.batches.infill.rate > 0 for stage in recipe.stages)
+    # Short sequences: longer ones than the foundation knows may need a stage's own rotary base.
+    batches = BatchRecipe(sequence_tokens=64, infill=InfillRecipe(rate=float(infills)))
+    plain = dict.fromkeys(("rope_theta", "max_positions", "chat_format", "lora"))
+    save_start(recipe.stages[0].model_copy(update={**plain, "model": recipe.foundation, "batches": batches}), folder)
 
 
 def _model_of(recipe: PipelineRecipe, folder: Path, name: str) -> Path:

@@ -1,14 +1,17 @@
 """The training loop of one stage.
 
-A run folder holds `recipe.yaml`, `prepared/` (packed corpus), `metrics.jsonl`, `state/` (what a killed run resumes
-from), `exports/` and `bad/` where there are any and, once done, `checkpoint/` (a Hugging Face folder with
-`lineage.json`) and, of a stage with LoRA, `adapter/`. Killed at any moment and started again with the same recipe, a
-run gives the same losses: on the same machine, ranks and thread count, to the bit.
+A run folder holds `recipe.yaml`, `inputs.json` (what the run reads, by hash), `prepared/` (packed corpus),
+`metrics.jsonl`, `state/` (what a killed run resumes from), `exports/` and `bad/` where there are any and, once done,
+`checkpoint/` (a Hugging Face folder with `lineage.json`) and, of a stage with LoRA, `adapter/`. Killed at any moment
+and started again with the same recipe and inputs, a run gives the same losses: on the same machine, ranks and thread
+count, to the bit.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -16,23 +19,26 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from codecria.batches.conversations import conversation_files
 from codecria.batches.loader import Sequences
 from codecria.batches.prepare import check_size, prepare
 from codecria.common.errors import CodecriaError
-from codecria.common.files import write_atomic
+from codecria.common.files import sha256_of_file, write_atomic
 from codecria.common.progress import progress_bar
+from codecria.common.random import digest
 from codecria.common.recipe import load_recipe
+from codecria.corpus.store import read_manifest
 from codecria.model.precision import compute_dtype
 from codecria.training.adapter import write_adapter
 from codecria.training.export import export_model, lineage
 from codecria.training.lora import row_tables
 from codecria.training.metrics import Efficiency, Journal, lines_up_to, memory_gb
-from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser
+from codecria.training.optimiser import FasterRows, learning_rate, make_optimiser, warm_up_note
 from codecria.training.parallel import make_model, open_world
 from codecria.training.preemption import Preemption
 from codecria.training.recipe import TrainRecipe
 from codecria.training.start import begin
-from codecria.training.state import States
+from codecria.training.state import States, saved_states
 from codecria.training.step import pass_over, take_gradient, take_step
 from codecria.training.trackers import check_trackers
 from codecria.training.validation import Validation
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
     from codecria.batches.loader import Sequence as Row
     from codecria.model.transformer import Transformer
     from codecria.training.parallel import World
+    from codecria.training.start import Start
 
 
 class Probe(Protocol):
@@ -71,8 +78,8 @@ def train(recipe: TrainRecipe, folder: Path, probes: Sequence[Probe] = ()) -> Pa
         The checkpoint folder.
 
     Raises:
-        CodecriaError: the folder holds a run of another recipe, the parent cannot be loaded, the corpus is smaller than
-            one step, a tracker is not installed, or a step is bad.
+        CodecriaError: the folder holds a run of another recipe, or one under way on other inputs; the parent cannot be
+            loaded, the corpus is smaller than one step, a tracker is not installed, or a step is bad.
         SystemExit: SIGTERM (status 143) or Ctrl-C (130) came; the state is saved.
     """
     checkpoint = folder / "checkpoint"
@@ -96,6 +103,9 @@ class Run:
         _check_share(recipe, world)
         prepared = folder / "prepared"
         if world.first:
+            for part in folder.glob(".*.part"):
+                shutil.rmtree(part, ignore_errors=True)  # a folder that a killed run was writing
+            _claim_inputs(folder, self.start)
             facts = prepare(Path(recipe.corpus), self.start.tokenizer, recipe.batches, prepared, recipe.seed)
             check_size(facts, recipe.sequences_per_step)
         world.barrier()
@@ -123,7 +133,7 @@ class Run:
         probed = any(line["step"] == self.counter.step and "learning_rate" not in line for line in lines)
         self.world.barrier()
         if self.world.first:
-            for note in filter(None, (self.efficiency.note, *self.notes)):
+            for note in filter(None, (warm_up_note(self.recipe), self.efficiency.note, *self.notes)):
                 print(note, file=sys.stderr)
         self.journal = Journal(self.folder, self.counter.step, self.recipe, self.world)
         try:
@@ -248,7 +258,30 @@ def _claim(folder: Path, recipe: TrainRecipe) -> None:
     if not path.exists():
         write_atomic(path, recipe.to_yaml())
         return
-    old, new = load_recipe(TrainRecipe, path).shaping(), recipe.shaping()
+    old, new = _shaping(load_recipe(TrainRecipe, path)), _shaping(recipe)
     if old != new:
         keys = ", ".join(key for key in new if old[key] != new[key])
         raise CodecriaError(f"holds a run of another recipe: {keys} differ", where=folder, mend="name another folder")
+
+
+def _shaping(recipe: TrainRecipe) -> dict[str, Any]:
+    # The same place may be named from the working folder or from the root.
+    return {**recipe.shaping(), "model": Path(recipe.model).resolve(), "corpus": Path(recipe.corpus).resolve()}
+
+
+def _claim_inputs(folder: Path, start: Start) -> None:
+    """Write what the run reads into the folder, or check that a run with a saved state goes on with the same."""
+    told, parent = start.recipe.batches.conversations, start.parent
+    # One matrix vouches for the parent: reading all would take as long as loading it.
+    sample = parent.source.read("model.layers.0.self_attn.q_proj.weight", torch.float32).numpy()
+    inputs = {
+        "model": digest(json.dumps(parent.hf_config, sort_keys=True), sample.tobytes()).hex(),
+        "corpus": read_manifest(Path(start.recipe.corpus)).fingerprint,
+        "conversations": [sha256_of_file(file) for file in conversation_files(Path(told))] if told else [],
+    }
+    path, states = folder / "inputs.json", saved_states(folder / "state")
+    held = json.loads(path.read_bytes()) if states and path.exists() else inputs
+    if changed := " and ".join(name for name in inputs if held[name] != inputs[name]):
+        what = f"{changed} changed since step {int(states[-1].name.removeprefix('step-'))}, where the run would go on"
+        raise CodecriaError(what, where=folder, mend="bring back what was there, or name another folder")
+    write_atomic(path, json.dumps(inputs, indent=1) + "\n")

@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from codecria.training.lora import NEW_ROWS, own_share
 
 if TYPE_CHECKING:
-    from codecria.training.recipe import OptimiserRecipe
+    from codecria.training.recipe import OptimiserRecipe, TrainRecipe
 
 
 def learning_rate(step: int, steps: int, recipe: OptimiserRecipe) -> float:
@@ -26,6 +26,14 @@ def learning_rate(step: int, steps: int, recipe: OptimiserRecipe) -> float:
     done = min((step - recipe.warm_up_steps) / span, 1.0)
     floor = recipe.peak_rate * recipe.final_share
     return floor + (recipe.peak_rate - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def warm_up_note(recipe: TrainRecipe) -> str | None:
+    """What a run should be told whose rate never reaches its peak."""
+    warm_up, steps = recipe.optimiser.warm_up_steps, recipe.steps
+    if steps >= warm_up:
+        return None
+    return f"a warm-up of {warm_up:,} steps in a run of {steps:,}: the rate ends at {steps / warm_up:.0%} of its peak"
 
 
 def make_optimiser(model: nn.Module, recipe: OptimiserRecipe) -> torch.optim.AdamW:
