@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 SOURCE = Path(__file__).parent.parent / "src" / "codecria"
-MOST_LINES = 33_000
+MOST_LINES = 33_500
 
 
 def docstring_lines(tree: ast.Module) -> set[int]:
