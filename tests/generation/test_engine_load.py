@@ -108,7 +108,7 @@ def test_a_job_holds_what_is_under_way_and_no_more():
     made = []
 
     class Plan:
-        rules, first_ids, guess, narrow = (), None, None, None
+        rules, first_ids, guess, narrow, returns = (), None, None, None, False
 
         def new_decoder(self):
             made.append(self)

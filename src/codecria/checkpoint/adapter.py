@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from codecria.checkpoint.config_json import update_config
 from codecria.checkpoint.fields import Fields, shown
@@ -96,12 +96,21 @@ def save_adapter(
     stored = {name: each.detach().to("cpu", torch.bfloat16).contiguous() for name, each in tensors.items()}
     header = {key: repr(value) for key, value in (changed or {}).items() if value is not None}
     with atomic_folder(folder) as aside:
-        save_file(stored, aside / ADAPTER_WEIGHTS, metadata={"format": "pt", **header})
+        write_atomic(aside / ADAPTER_WEIGHTS, _in_order(save(stored, metadata={"format": "pt", **header})))
         write_atomic(aside / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
         if chat_template is not None:
             write_atomic(aside / TEMPLATE, chat_template)
         if lineage is not None:
             write_atomic(aside / "lineage.json", json.dumps(lineage, indent=2) + "\n")
+
+
+def _in_order(data: bytes) -> bytes:
+    """The file with its header's metadata in the order of keys: safetensors writes any, and equal runs would differ."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+    return len(written).to_bytes(8, "little") + written + data[8 + size :]
 
 
 class AdaptedTensors:

@@ -34,7 +34,7 @@ from codecria.common.files import sha256_of_file, write_atomic
 from codecria.common.progress import progress_bar
 from codecria.common.random import digest
 from codecria.corpus.folder_documents import folder_documents
-from codecria.corpus.manifest import read_manifest
+from codecria.corpus.manifest import MANIFEST, read_manifest
 from codecria.evaluation.contamination import find_contamination
 from codecria.evaluation.data import Data, MissingDataError
 from codecria.evaluation.judge import Judge
@@ -276,7 +276,7 @@ def _held_out(given: Given) -> dict[str, str]:
     if given.folder is not None:
         files = folder_documents(given.folder)
         return {"corpus": digest(*(part for file in files for part in (file.origin, file.path, file.text))).hex()}
-    if given.corpus is not None:
+    if given.corpus is not None and (given.corpus / MANIFEST).exists():  # a task that reads it says what it lacks
         return {"corpus": digest(*(shard.sha256 for shard in read_manifest(given.corpus).shards)).hex()}
     return {}
 
