@@ -559,13 +559,14 @@ def test_contaminated_files_are_dropped(projects, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-def test_of_an_open_core_only_the_free_file_is_kept(tmp_path):
+def test_of_an_open_core_only_the_free_files_are_kept(tmp_path):
     def code(name: str) -> str:
         one = 'def {0}_{1}(account):\n    """Charge the account."""\n    return account.charge({1})\n\n\n'
         return "".join(one.format(name, number) for number in range(8))
 
     headers = {
         "free.py": "",
+        "docs/example.py": "",
         "ee/billing.py": "",
         "pack.py": "# Licensed under the Elastic License 2.0; you may not use this file except as it says.\n",
         "late.py": "# Use of this software is governed by the Business Source License. As of the Change Date, use\n"
@@ -573,7 +574,9 @@ def test_of_an_open_core_only_the_free_file_is_kept(tmp_path):
         "own.py": "# Proprietary and confidential. Unauthorized copying of this file is strictly prohibited.\n",
     }
     tree = tmp_path / "mono-1.0"
-    (tree / "ee").mkdir(parents=True)
+    for folder in ("ee", "docs"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "docs/license.rst").write_text("License\n=======\n\n.. include:: ../LICENSE\n")
     (tree / "LICENSE").write_text(MIT)
     (tree / "ee/LICENSE").write_text("The Foo Enterprise License. It is forbidden to copy or sell the Software.\n")
     for path, header in headers.items():
@@ -592,9 +595,11 @@ def test_of_an_open_core_only_the_free_file_is_kept(tmp_path):
             for unit in opened.open().units()
             for file in unit.files()
             for one in examiner(file)
+            if one.path.endswith(".py")
         }
         assert verdicts == {
             "free.py": "kept",
+            "docs/example.py": "kept",
             "ee/billing.py": "licence-unknown",
             "late.py": "licence-not-permissive",
             "pack.py": "licence-not-permissive",

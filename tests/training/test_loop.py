@@ -149,9 +149,7 @@ def test_a_run_does_not_go_on_with_other_inputs(killed, tmp_path, name):
         weights = load_file(folder / "model" / "model.safetensors")
         save_file({each: value + 0.01 for each, value in weights.items()}, folder / "model" / "model.safetensors")
     try:
-        with pytest.raises(
-            CodecriaError, match=rf"run: {name} changed since step 4, .*; bring back what was"
-        ):
+        with pytest.raises(CodecriaError, match=rf"run: {name} changed since step 4, .*; bring back what was"):
             again(values, tmp_path)
     finally:
         place = folder / ("talk.jsonl" if name == "conversations" else name)

@@ -425,6 +425,14 @@ _CODE_FILE = re.compile(
 )
 
 
+_INCLUDES = re.compile(r"^\.\. (?:literal)?include::|^[`:]{3,}\{(?:literal)?include\}", re.MULTILINE)
+
+
+def licence_of_file(text: str) -> str | None:
+    """What a licence file says: unknown where it cannot be told, None where it includes another (docs/license.rst)."""
+    return licence_of_text(text) or (None if _INCLUDES.search(text) else UNKNOWN)
+
+
 def is_licence_file(name: str) -> bool:
     """Whether a file of this name holds a licence (LICENSE, LICENCE.md, COPYING.LESSER, ...), not code about them."""
     return _LICENCE_FILE.fullmatch(name) is not None and _CODE_FILE.search(name) is None

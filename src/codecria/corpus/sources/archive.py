@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from codecria.common.errors import CodecriaError
 from codecria.common.files import sha256_of_file
 from codecria.corpus.debian_copyright import CopyrightFile
-from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_text
+from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_file, licence_of_text
 from codecria.corpus.licence_metadata import is_package_file, licence_of_package_file
 from codecria.corpus.reading import decode
 from codecria.corpus.sources.files import FilesRecipe, Wanted, nearest_licence, wanted
@@ -291,7 +291,7 @@ class _Package:
 def _licence(name: str, text: str) -> str | None:
     if name == "copyright":  # Debian's: of all files that it does not name
         return CopyrightFile.parse(text).licence_of("usr") or licence_of_text(text) or UNKNOWN
-    return licence_of_text(text) or UNKNOWN if is_licence_file(name) else licence_of_package_file(name, text)
+    return licence_of_file(text) if is_licence_file(name) else licence_of_package_file(name, text)
 
 
 def _copyright_in_diff(file: str) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_text
+from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_file
 from codecria.corpus.reading import decode
 from codecria.corpus.sources.files import FilesRecipe, wanted
 from codecria.corpus.sources.source import Form, Refused, SourceFile, UnreadableError
@@ -226,13 +226,13 @@ def _stated(folder: Path, names: list[str]) -> str | None:
     for name in sorted(filter(is_licence_file, names)):
         # A licence may be a link: the packages of one repository often share theirs.
         with suppress(OSError, UnreadableError), open_regular(str(folder / name), follow_links=True) as opened:
-            stated = licence_of_bytes(opened.read(LICENCE_BYTES))
-            if stated != UNKNOWN:
+            stated = licence_of_bytes(opened.read(LICENCE_BYTES)) or stated
+            if stated not in (None, UNKNOWN):
                 break
     return stated
 
 
-def licence_of_bytes(data: bytes) -> str:
-    """The licence whose text this is; unknown where it cannot be told."""
+def licence_of_bytes(data: bytes) -> str | None:
+    """See `licence_of_file`."""
     text = decode(data)
-    return (licence_of_text(text) if isinstance(text, str) else None) or UNKNOWN
+    return licence_of_file(text) if isinstance(text, str) else UNKNOWN

@@ -206,7 +206,8 @@ class _Repository:
             for entry, size in self._measured(entries):
                 folder = entry.path.rpartition("/")[0]
                 if isinstance(entry, _Entry) and stated.get(folder, UNKNOWN) == UNKNOWN and size is not None:
-                    stated[folder] = read(entry.object_name, size) if size <= LICENCE_BYTES else UNKNOWN
+                    licence = read(entry.object_name, size) if size <= LICENCE_BYTES else UNKNOWN
+                    stated |= {folder: licence} if licence else {}
         return stated
 
     def _tree(self, commit: _Commit, tree: str = "", above: str = "") -> Iterator[_Entry | Refused]:
@@ -266,7 +267,7 @@ class _Repository:
                 yield one, int(size) if size.isdigit() else None
 
 
-def _licence(objects: Objects, name: str, size_bytes: int) -> str:
+def _licence(objects: Objects, name: str, size_bytes: int) -> str | None:
     with suppress(UnreadableError):
         return licence_of_bytes(objects.read(name, size_bytes))
     return UNKNOWN
