@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from codecria.corpus.licence import (
     behind_licence,
     canonical,
-    is_licence_file,
     is_permissive,
     licence_in_header,
-    licence_of_metadata,
     licence_of_text,
     named,
 )
+from codecria.corpus.licence_files import is_licence_file
+from codecria.corpus.licence_metadata import licence_of_metadata
 
 MIT = """Copyright (c) 2020 Somebody
 

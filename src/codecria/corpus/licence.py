@@ -270,14 +270,18 @@ def _licences_in(plain: str) -> dict[str, int]:
     places = {name: place for place, name in sorted(found, reverse=True)}
     # The licence that such a one becomes in years, or takes a permission back from, does not hold.
     places = {name: places[name] for name in _OVERRULING & places.keys()} or places
-    exact = sorted(
-        (name for name in places if not any(_includes(other, name) for other in places)), key=places.__getitem__
-    )
+    exact = sorted(most_exact(places), key=places.__getitem__)
     return {name: places[name] for name in exact}
 
 
 _OVERRULING = {"BUSL-1.1", "LicenseRef-FSL", "LicenseRef-Commons-Clause"}
 _VAGUE = {"LicenseRef-BSD": "BSD-", "GPL-1.0-or-later": "GPL-", "LGPL-2.0-or-later": "LGPL-"}
+
+
+def most_exact(names: Iterable[str]) -> list[str]:
+    """Those of which no other says the same more exactly, in order, each once."""
+    found = dict.fromkeys(names)
+    return [name for name in found if not any(_includes(other, name) for other in found)]
 
 
 def _includes(other: str, name: str) -> bool:
@@ -373,31 +377,6 @@ def _exact(name: str, plain: str, place: int) -> str:
     return "HPND-sell-variant" if name == "HPND" and " sell " in rest[:200] else name
 
 
-def licence_of_metadata(expression: str | None, classifiers: Iterable[str], field: str | None) -> str | None:
-    """The licence a Python package's metadata states; `LicenseRef-BSD` where it says BSD and not which.
-
-    Args:
-        expression: `License-Expression` (PEP 639).
-        classifiers: all `Classifier` lines.
-        field: `License`: an identifier, a name, or a whole licence text.
-    """
-    if expression and expression.strip():
-        return canonical(expression.strip()) or expression.strip()
-    stated = [named(field) if field else None, *map(_of_classifier, classifiers)]
-    found = dict.fromkeys(name for name in stated if name)
-    return all_of(name for name in found if not any(_includes(other, name) for other in found)) or None
-
-
-def _of_classifier(line: str) -> str | None:
-    """The licence a `Classifier` names, as `LicenseRef-NAME` where that is all that is known of it."""
-    name = line.rpartition(" :: ")[2].strip()
-    if not line.startswith("License :: ") or name in ("OSI Approved", "DFSG approved"):
-        return None
-    short = re.search(r"\((.+)\)$", name)
-    slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
-    return named(name) or (short and canonical(short[1])) or f"LicenseRef-{slug}"
-
-
 @lru_cache(maxsize=4_096)
 def named(written: str) -> str | None:
     """An SPDX expression for a name, an expression or a whole text; None when it is none of them."""
@@ -411,28 +390,3 @@ def named(written: str) -> str | None:
     if expression and not re.match(r"(?: licen[cs]e| style)* (?:and|with|plus|non|but|except)\b", plain[end:]):
         return expression
     return licence_of_text(written)
-
-
-_FAMILY = r"(?:mit|x11|bsd|apache|[al]?gpl|gnu|isc|[me]pl|zlib|boost|artistic|unlicense|cc0|psf|python|lesser|lib)"
-_NUMBER = r"v?\d(?:[._]\d)*(?![a-z0-9])"
-_LICENCE_FILE = re.compile(
-    rf"(?:{_FAMILY}[._-])?(?:(?:un)?licen[cs]es?|copying\d?)(?:[_-](?:{_FAMILY}|{_NUMBER}).*|\..*)?|copyright(?:\..*)?",
-    re.IGNORECASE,
-)
-_CODE_FILE = re.compile(
-    r"\.(?:py[ic]?|[jt]sx?|c|h|cc|[ch]pp|go|rs|java|rb|json|html|php|cs|s?css|hs|xml|sh|kt|vue|swift|ya?ml|svg|png|pdf)$",
-    re.IGNORECASE,
-)
-
-
-_INCLUDES = re.compile(r"^\.\. (?:literal)?include::|^[`:]{3,}\{(?:literal)?include\}", re.MULTILINE)
-
-
-def licence_of_file(text: str) -> str | None:
-    """What a licence file says: unknown where it cannot be told, None where it includes another (docs/license.rst)."""
-    return licence_of_text(text) or (None if _INCLUDES.search(text) else UNKNOWN)
-
-
-def is_licence_file(name: str) -> bool:
-    """Whether a file of this name holds a licence (LICENSE, LICENCE.md, COPYING.LESSER, ...), not code about them."""
-    return _LICENCE_FILE.fullmatch(name) is not None and _CODE_FILE.search(name) is None

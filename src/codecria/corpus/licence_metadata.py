@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from codecria.corpus.debian_copyright import expression_of
-from codecria.corpus.licence import licence_of_metadata, licence_of_text, named
+from codecria.corpus.licence import all_of, canonical, licence_of_text, most_exact, named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _PERL_PAIRS = """
 apache_2_0:Apache-2.0 artistic_2:Artistic-2.0 bsd:BSD-3-Clause freebsd:BSD-2-Clause gpl_2:GPL-2.0-only
@@ -46,6 +46,30 @@ def licence_of_package_file(name: str, text: str) -> str | None:
         return reader(text) if reader else None
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, ConfigError, ElementTree.ParseError):
         return None
+
+
+def licence_of_metadata(expression: str | None, classifiers: Iterable[str], field: str | None) -> str | None:
+    """The licence a Python package's metadata states; `LicenseRef-BSD` where it says BSD and not which.
+
+    Args:
+        expression: `License-Expression` (PEP 639).
+        classifiers: all `Classifier` lines.
+        field: `License`: an identifier, a name, or a whole licence text.
+    """
+    if expression and expression.strip():
+        return canonical(expression.strip()) or expression.strip()
+    stated = [named(field) if field else None, *map(_of_classifier, classifiers)]
+    return all_of(most_exact(name for name in stated if name)) or None
+
+
+def _of_classifier(line: str) -> str | None:
+    """The licence a `Classifier` names, as `LicenseRef-NAME` where that is all that is known of it."""
+    name = line.rpartition(" :: ")[2].strip()
+    if not line.startswith("License :: ") or name in ("OSI Approved", "DFSG approved"):
+        return None
+    short = re.search(r"\((.+)\)$", name)
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")
+    return named(name) or (short and canonical(short[1])) or f"LicenseRef-{slug}"
 
 
 def _reader(name: str) -> Callable[[str], str | None] | None:

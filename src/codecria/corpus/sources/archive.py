@@ -21,7 +21,8 @@ from urllib.parse import unquote
 from codecria.common.errors import CodecriaError
 from codecria.common.files import sha256_of_file
 from codecria.corpus.debian_copyright import CopyrightFile
-from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_file, licence_of_text
+from codecria.corpus.licence import UNKNOWN, licence_of_text
+from codecria.corpus.licence_files import is_licence_file, licence_of_file
 from codecria.corpus.licence_metadata import is_package_file, licence_of_package_file
 from codecria.corpus.reading import decode
 from codecria.corpus.sources.files import FilesRecipe, Wanted, nearest_licence, wanted

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from codecria.common.recipe import Recipe
 from codecria.corpus.languages import prose_language
-from codecria.corpus.licence import UNKNOWN, is_licence_file
+from codecria.corpus.licence import UNKNOWN
+from codecria.corpus.licence_files import is_licence_file
 from codecria.corpus.sources.folder import DiskUnit, Listed, ListedFile, Places, runs
 from codecria.corpus.sources.source import Form, Refused, UnreadableError
 from codecria.corpus.sources.walk import existing_folder, printable, read_listed, walk

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from codecria.common.recipe import Recipe
 from codecria.corpus.languages import code_language, prose_language
-from codecria.corpus.licence import is_licence_file
+from codecria.corpus.licence_files import is_licence_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_file
-from codecria.corpus.reading import decode
+from codecria.corpus.licence import UNKNOWN
+from codecria.corpus.licence_files import is_licence_file, licence_of_bytes
 from codecria.corpus.sources.files import FilesRecipe, wanted
 from codecria.corpus.sources.source import Form, Refused, SourceFile, UnreadableError
 from codecria.corpus.sources.walk import existing_folder, open_regular, printable, read_listed, walk
@@ -230,9 +230,3 @@ def _stated(folder: Path, names: list[str]) -> str | None:
             if stated not in (None, UNKNOWN):
                 break
     return stated
-
-
-def licence_of_bytes(data: bytes) -> str | None:
-    """See `licence_of_file`."""
-    text = decode(data)
-    return licence_of_file(text) if isinstance(text, str) else UNKNOWN

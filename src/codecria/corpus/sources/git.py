@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from codecria.common.errors import CodecriaError
-from codecria.corpus.licence import UNKNOWN, is_licence_file
+from codecria.corpus.licence import UNKNOWN
+from codecria.corpus.licence_files import is_licence_file, licence_of_bytes
 from codecria.corpus.sources.files import FilesRecipe, nearest_licence, wanted
-from codecria.corpus.sources.folder import LICENCE_BYTES, DiskUnit, Listed, ListedFile, Places, licence_of_bytes, runs
+from codecria.corpus.sources.folder import LICENCE_BYTES, DiskUnit, Listed, ListedFile, Places, runs
 from codecria.corpus.sources.git_program import Objects, ask, ask_lines, repositories
 from codecria.corpus.sources.source import Refused, UnreadableError
 from codecria.corpus.sources.walk import existing_folder, printable

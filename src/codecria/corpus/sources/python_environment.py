@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from codecria.common.errors import CodecriaError
-from codecria.corpus.licence import UNKNOWN, is_licence_file, licence_of_metadata, licence_of_text
+from codecria.corpus.licence import UNKNOWN, licence_of_text
+from codecria.corpus.licence_files import is_licence_file
+from codecria.corpus.licence_metadata import licence_of_metadata
 from codecria.corpus.sources.files import FilesRecipe, Wanted, wanted
 from codecria.corpus.sources.folder import DiskUnit, Listed, ListedFile, licence_of_folder, runs
 from codecria.corpus.sources.source import Form, Refused
