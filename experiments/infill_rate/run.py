@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codecria.batches.pieces import cut_documents
 from codecria.common.random import digest
 from codecria.evaluation.scoring import Continuation, score
 from codecria.infill.layout import infill_example
 from codecria.infill.split import Draws, split_characters
 from codecria.tokenizer.sentinels import find_sentinels
 from experiments.shared.drawing import new_plot, save_plot
+from experiments.shared.pieces import piece_cutter
 from experiments.shared.setting import HERE, opened
 from experiments.shared.statistics import over_items, over_seeds, shown
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from codecria.infill.layout import Order
     from codecria.model.transformer import Transformer
-    from experiments.shared.setting import Setting
+from experiments.shared.setting import Setting
 
 RATES = (0.0, 0.9, 1.0)
 PIECES, MIDDLES = 300, 100
@@ -68,15 +68,12 @@ def run(setting: Setting) -> None:
 def _pieces(setting: Setting, base: Path) -> list[list[int]]:
     """Ids of held-out pieces, cut as in training, two of each file, in the order of a digest."""
     tokenizer = opened(base)[1]
-    sizes = np.array([len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)])
-    longest = 60 if setting.small else 144
+    cut = piece_cutter(tokenizer, 60 if setting.small else 144)
     found: list[list[int]] = []
     for document in sorted(setting.held_out(), key=lambda each: digest("infill rate", each.content_hash)):
-        cut = cut_documents([document.text], longest, lambda texts: [*map(tokenizer.encode, texts)], sizes, even=True)[
-            0
-        ]
-        cut.sort(key=lambda each: digest("infill rate", document.content_hash, each.start))
-        texts = [document.text[each.start : each.stop] for each in cut[:2]]
+        pieces = cut(document.text)
+        pieces.sort(key=lambda each: digest("infill rate", document.content_hash, each.start))
+        texts = [document.text[each.start : each.stop] for each in pieces[:2]]
         found += [ids for ids in map(tokenizer.encode, texts) if len(ids) > 16]
     return found[: 8 if setting.small else PIECES]
 

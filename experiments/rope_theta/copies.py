@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from codecria.batches.pieces import cut_documents
 from codecria.common.files import atomic_folder
 from codecria.common.random import digest, draw_integer
 from codecria.corpus.build import build_corpus
@@ -19,6 +16,7 @@ from codecria.corpus.recipe import CorpusRecipe
 from codecria.corpus.selection import HeldOutRecipe
 from codecria.corpus.sources.folder import FolderRecipe
 from codecria.corpus.store import iterate_documents
+from experiments.shared.pieces import piece_cutter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,15 +54,14 @@ def copies_corpus(corpus: Path, tokenizer: Tokenizer, pieces: int, longest: int,
 
 
 def _texts(corpus: Path, tokenizer: Tokenizer, pieces: int, longest: int) -> Iterator[str]:
-    sizes = np.array([len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)])
-    most = longest * 2 // 3
+    cut = piece_cutter(tokenizer, longest * 2 // 3)
     documents = sorted(iterate_documents(corpus), key=lambda each: digest("copies", each.content_hash))
     left = pieces
     for document in documents:
-        cut = cut_documents([document.text], most, lambda texts: [*map(tokenizer.encode, texts)], sizes, even=True)[0]
-        for piece in cut[:left]:
+        taken = cut(document.text)[:left]
+        for piece in taken:
             yield with_passages_again(document.text[piece.start : piece.stop])
-        left -= len(cut[:left])
+        left -= len(taken)
 
 
 def with_passages_again(text: str) -> str:

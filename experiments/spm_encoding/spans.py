@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from codecria.batches.pieces import cut_documents
 from codecria.common.random import digest, draw_integer
 from codecria.evaluation.asking import Asking
 from codecria.evaluation.scoring import Continuation, score
@@ -15,6 +14,7 @@ from codecria.evaluation.tasks.lines import Line
 from codecria.generation.code_model import CodeModel
 from codecria.infill.layout import common_length, infill_prompt
 from codecria.tokenizer.sentinels import find_sentinels
+from experiments.shared.pieces import piece_cutter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,16 +49,12 @@ def random_spans(
 
     Pieces are cut as in training, at most `longest` tokens; the same whatever the order of the documents.
     """
-    sizes = np.array([len(tokenizer.token_bytes(id)) for id in range(tokenizer.vocab_size)])
-
-    def encode(texts: list[str]) -> list[list[int]]:
-        return [tokenizer.encode(text) for text in texts]
-
+    cut = piece_cutter(tokenizer, longest)
     ordered = sorted(documents, key=lambda each: digest("spans", seed, each.content_hash))
     pieces = [
         (f"{each.content_hash[:16]}/{place.start}", each.text[place.start : place.stop])
         for each in ordered[: items // 4 + 1]
-        for place in cut_documents([each.text], longest, encode, sizes, even=True)[0]
+        for place in cut(each.text)
     ]
     pieces.sort(key=lambda each: digest("spans", seed, each[0]))
     found: list[Span] = []
