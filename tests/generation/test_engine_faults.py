@@ -99,3 +99,25 @@ def test_scores_that_are_no_numbers_fail_their_text_alone_and_are_not_kept(n):
     for prompt in ([*prompts[0], 155, 3], [*prompts[0], 7]):
         ((again,),) = engine.generate([prompt], options)
         assert again.ids == Engine(model).generate([prompt], options)[0][0].ids
+
+
+def test_a_rule_that_breaks_on_one_text_leaves_the_others_of_its_pass():
+    model = random_model(seed=2)
+    engine, options = Engine(model), SamplingOptions(max_tokens=10)
+    prompts = prompts_of((20, 30, 25))
+    expected = Engine(model).generate(prompts, options)
+    sequences = [engine.submit(prompt, options)[0] for prompt in prompts]
+    accept = sequences[1].accept
+
+    def broken(*choice):
+        if len(sequences[1].ids) == 4:
+            raise RuntimeError("no such rule")
+        accept(*choice)
+
+    sequences[1].accept = broken
+    drain(engine)
+    with pytest.raises(CodecriaError, match=r"could not go on behind token 4: RuntimeError\('no such rule'\)"):
+        sequences[1].result()
+    assert [sequences[number].result().ids for number in (0, 2)] == [expected[number][0].ids for number in (0, 2)]
+    assert engine.statistics().locked_bytes == 0
+    assert [result.ids for (result,) in engine.generate(prompts, options)] == [result.ids for (result,) in expected]

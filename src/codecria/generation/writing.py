@@ -212,7 +212,13 @@ class Writer:
             sequence.end_now()
         else:
             self.written += 1
-            sequence.accept(*choice)
+            try:
+                sequence.accept(*choice)
+            except Exception as error:
+                # A rule on one text (stops, syntax, its own plan) must not end its neighbours in the batch.
+                failure = CodecriaError(f"the text could not go on behind token {len(sequence.ids)}: {error!r}")
+                failure.__cause__ = error
+                sequence.fail(failure)
 
 
 def _wanted(sequence: Sequence, written: list[int]) -> Wanted:

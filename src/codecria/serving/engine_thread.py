@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codecria.common.errors import CodecriaError
+from codecria.generation.memory import out_of_memory
 from codecria.generation.prefix_tree import CacheFullError
 from codecria.generation.sequence import Priority
 from codecria.serving.prepare import prepare
@@ -258,5 +259,8 @@ class EngineThread(threading.Thread):
 
 
 def _runtime_problem(error: CodecriaError) -> Problem:
-    short = isinstance(error, CacheFullError) or isinstance(error.__cause__, (MemoryError, RuntimeError))
+    cause = error.__cause__
+    short = isinstance(error, CacheFullError) or (isinstance(cause, Exception) and out_of_memory(cause))
+    if cause is not None and not short:
+        _log.error("a text failed", exc_info=cause)
     return (Unavailable if short else Problem)(error.what, where=error.where, mend=error.mend)

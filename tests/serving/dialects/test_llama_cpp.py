@@ -105,6 +105,13 @@ def test_a_prompt_with_pasted_markers_is_healed_where_that_is_wanted(server, cod
         assert server.post("/completion", {**body, "heal": heal}).json()["tokens"] == expected.ids
 
 
+def test_a_stop_word_of_a_document_with_cr_lf_is_told(server, code_model):
+    (line_feed,) = code_model.tokenizer.encode_infilling("\n")
+    body = {"input_prefix": "import os\r\nx = ", "input_suffix": "\r\nprint(x)\r\n", "n_predict": 8, "temperature": 0}
+    told = server.post("/infill", {**body, "logit_bias": [[line_feed, 100]], "stop": ["never", "\r\n"]}).json()
+    assert (told["stop_type"], told["stopping_word"]) == ("word", "\r\n")
+
+
 def test_stop_words_and_probabilities(server):
     whole = server.post("/completion", {"prompt": "import os\n", "n_predict": 20, "temperature": 0}).json()
     word = whole["content"][3:5]

@@ -131,7 +131,9 @@ def _stop(call: Call, options: SamplingOptions, sample: Sample) -> tuple[str, st
         return "eos", ""
     if sample.finish_reason == "stop-string":
         whole = call.backend.tokenizer.decode_infilling([piece.id or 0 for piece in sample.pieces])
-        found = [(whole.find(word) + len(word), word) for word in options.stop if word in whole]
+        # In a document of CR LF the model writes line feeds alone, and stop strings are matched so.
+        spelled = [(word, each) for word in options.stop for each in {word, word.replace("\r\n", "\n")}]
+        found = [(whole.find(each) + len(each), word) for word, each in spelled if each in whole]
         if found:
             return "word", min(found)[1]
     return "limit", ""
