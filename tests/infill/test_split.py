@@ -1,18 +1,26 @@
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codecria.infill.split import Draws, split_characters, split_document, split_lines
+from codecria.infill.split import Draws, split_characters, split_document, split_lines, split_tokens
+from codecria.tokenizer.tokenizer import Tokenizer
+from tests.tiny import write_tiny_checkpoint
 
 texts = st.text(alphabet=st.sampled_from("ab \t\n\r😀é#()") | st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
-@given(texts, st.sampled_from(["character", "line", "syntax"]), st.integers(0, 99))
-def test_the_three_parts_are_the_document(text, unit, key):
-    split = split_document(text, {unit: 1.0}, Draws(key), "Python")
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return Tokenizer.from_folder(write_tiny_checkpoint(tmp_path_factory.mktemp("tiny")))
+
+
+@given(texts, st.sampled_from(["character", "token", "line", "syntax"]), st.integers(0, 99))
+def test_the_three_parts_are_the_document(encoder, text, unit, key):
+    split = split_document(text, {unit: 1.0}, Draws(key), encoder, "Python")
     assert split.prefix + split.middle + split.suffix == text
-    assert split_document(text, {unit: 1.0}, Draws(key), "Python") == split
+    assert split_document(text, {unit: 1.0}, Draws(key), encoder, "Python") == split
 
 
 def test_draws_are_uniform_and_each_key_has_its_own():
@@ -28,14 +36,14 @@ def test_draws_are_uniform_and_each_key_has_its_own():
     assert [Draws(1, 23).uniform()] * 3 == firsts[0]
 
 
-def test_units_are_drawn_by_their_shares_whatever_their_order():
+def test_units_are_drawn_by_their_shares_whatever_their_order(encoder):
     text = "def f(x):\n    return x\n" * 40
-    lines = {split_document(text, {"line": 1}, Draws(key)) for key in range(3000)}
+    lines = {split_document(text, {"line": 1}, Draws(key), encoder) for key in range(3000)}
     shares = {"character": 3.0, "line": 1.0}
-    splits = [split_document(text, shares, Draws(key)) for key in range(1000)]
+    splits = [split_document(text, shares, Draws(key), encoder) for key in range(1000)]
     # A uniform cut falls on a line's split by chance in a few of a hundred.
     assert abs(sum(split in lines for split in splits) / 1000 - 0.25) < 0.08
-    assert splits == [split_document(text, dict(reversed(shares.items())), Draws(key)) for key in range(1000)]
+    assert splits == [split_document(text, dict(reversed(shares.items())), Draws(key), encoder) for key in range(1000)]
 
 
 def test_both_cuts_are_uniform_over_the_characters():
@@ -72,3 +80,31 @@ def test_line_middles_begin_at_the_line_its_indentation_or_inside():
 def test_crlf_ends_stay_in_the_suffix():
     splits = [split_lines("a = 1\r\nb = 2\r\n", Draws(key)) for key in range(50)]
     assert all(split.suffix.startswith("\r\n") for split in splits)
+
+
+@given(texts, st.integers(0, 99))
+def test_no_cut_between_tokens_falls_inside_one_or_inside_a_character(encoder, text, key):
+    split = split_tokens(text, encoder, Draws(key))
+    data, place, borders = text.encode(), 0, {0}
+    for id in encoder.encode_infilling(text):
+        place += len(encoder.token_bytes(id))
+        borders.add(place)
+    assert place == len(data)
+    start = len(split.prefix.encode())
+    assert {start, start + len(split.middle.encode())} <= borders
+
+
+def test_both_cuts_between_tokens_are_uniform_over_the_borders(encoder):
+    text = "return value é"
+    ids = encoder.encode_infilling(text)
+    assert 3 < len(ids) < len(text) + 1  # of some letters a token, and of é two
+    starts = Counter(len(split_tokens(text, encoder, Draws(key)).prefix.encode()) for key in range(6_000))
+    stops = Counter(
+        len(text.encode()) - len(split_tokens(text, encoder, Draws(key)).suffix.encode()) for key in range(6_000)
+    )
+    assert set(starts) == set(stops) and len(stops) < len(text) + 1
+    count = len(stops)
+    for place, border in enumerate(sorted(stops)):
+        # The smaller and larger of two independent uniform draws.
+        assert abs(starts[border] / 6_000 - (2 * (count - place) - 1) / count**2) < 0.025
+        assert abs(stops[border] / 6_000 - (2 * place + 1) / count**2) < 0.025

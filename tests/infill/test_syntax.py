@@ -9,6 +9,8 @@ from codecria.common.errors import CodecriaError
 from codecria.corpus.languages import CODE_LANGUAGES
 from codecria.infill.split import Draws, split_document
 from codecria.infill.syntax import _GRAMMARS, node_around, require_syntax
+from codecria.tokenizer.tokenizer import Tokenizer
+from tests.tiny import write_tiny_checkpoint
 
 PROGRAMS = {
     "Python": "def area(r):\n    if r > 0:\n        return math.pi * r**2\n    return 0\n\nprint(area(2))\n",
@@ -59,12 +61,13 @@ def test_offsets_are_characters_where_text_is_not_ascii(odd, key):
     assert {f"name = '{odd}'", f"(name, '{odd}', [len(name)])"} <= middles
 
 
-def test_what_the_grammar_cannot_read_is_cut_at_lines():
+def test_what_the_grammar_cannot_read_is_cut_at_lines(tmp_path):
+    encoder = Tokenizer.from_folder(write_tiny_checkpoint(tmp_path))
     prose = "the radius of a disc, squared: and then (so they say\n?? !! 3 4 ))\n" * 5
     assert sum(node_around(prose, "Python", Draws(key)) is None for key in range(100)) > 90
     assert node_around(PROGRAMS["C"], "Brainfuck", Draws(0)) is node_around(PROGRAMS["C"], None, Draws(0)) is None
-    lines = [split_document(prose, {"line": 1}, Draws(key)) for key in range(50)]
-    assert [split_document(prose, {"syntax": 1}, Draws(key), "COBOL") for key in range(50)] == lines
+    lines = [split_document(prose, {"line": 1}, Draws(key), encoder) for key in range(50)]
+    assert [split_document(prose, {"syntax": 1}, Draws(key), encoder, "COBOL") for key in range(50)] == lines
 
 
 def test_every_grammar_is_there_without_a_network_and_of_a_language_we_know(monkeypatch):

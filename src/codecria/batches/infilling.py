@@ -59,7 +59,7 @@ def render_piece(
         order: Order = "psm" if draws.uniform() < infill.psm_share else "spm"
         if order not in sentinels.orders:
             order = sentinels.orders[0]
-        split = split_document(text, infill.units, draws, language)
+        split = split_document(text, infill.units, draws, encoder, language)
         example = infill_example(encoder, sentinels, split, order, joined=infill.spm_joined)
         if len(example.ids) <= slot:
             weights = _context_weights(len(example.ids), recipe.loss.context_share, key)

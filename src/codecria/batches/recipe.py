@@ -52,8 +52,9 @@ class InfillRecipe(Recipe):
         level: `document`: only documents that fit whole into a sequence are infilled (the paper's words);
             `context`: long documents are cut at line ends first and each piece counts as one.
         units: share of the infilled cut by each unit; one name alone is that unit always. `character`: both cuts are
-            uniform over the characters (paper); `line`: middles as an editor asks for them; `syntax`: one node of the
-            syntax tree, or `line` where there is none (needs the extra `syntax`).
+            uniform over the characters (paper); `token`: over the borders of tokens, to be compared with; `line`:
+            middles as an editor asks for them; `syntax`: one node of the syntax tree, or `line` where there is none
+            (needs the extra `syntax`).
         psm_share: share of PSM among the infilled, the rest SPM (paper: half).
         spm_joined: SPM encodes prefix and middle as one string (paper); false: each alone, as Bavarian et al. do.
         min_characters: pieces shorter than this stay left to right. The paper states no such length: 0.

@@ -7,6 +7,8 @@ import struct
 from itertools import accumulate, count
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from codecria.common.random import digest
 from codecria.infill.layout import Split
 from codecria.infill.syntax import node_around
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from codecria.common.random import Key
+    from codecria.infill.layout import Encoder
 
-Unit = Literal["character", "line", "syntax"]
+Unit = Literal["character", "token", "line", "syntax"]
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 """A line as editors count them: ended by a line feed alone, not by the other breaks `str.splitlines` knows."""
@@ -45,11 +48,14 @@ class Draws:
         return (next(self._words) * bound) >> 64
 
 
-def split_document(text: str, units: Mapping[Unit, float], draws: Draws, language: str | None = None) -> Split:
+def split_document(
+    text: str, units: Mapping[Unit, float], draws: Draws, encoder: Encoder, language: str | None = None
+) -> Split:
     """Cut by a unit drawn by its share.
 
-    `character` is the paper's, `line` what an editor asks for, `syntax` a node of the syntax tree. Where there is no
-    such node (a language without a grammar, text the grammar cannot read) `syntax` is `line`.
+    `character` is the paper's, `token` cuts between the encoder's tokens alone, `line` is what an editor asks for,
+    `syntax` a node of the syntax tree. Where there is no such node (a language without a grammar, text the grammar
+    cannot read) `syntax` is `line`.
     """
     names = sorted(units)
     reached = list(accumulate(units[name] for name in names))
@@ -57,6 +63,8 @@ def split_document(text: str, units: Mapping[Unit, float], draws: Draws, languag
     unit = next((name for name, end in zip(names, reached, strict=True) if drawn < end), names[-1])
     if unit == "character":
         return split_characters(text, draws)
+    if unit == "token":
+        return split_tokens(text, encoder, draws)
     node = None if unit == "line" else node_around(text, language, draws)
     return split_lines(text, draws) if node is None else node
 
@@ -64,6 +72,20 @@ def split_document(text: str, units: Mapping[Unit, float], draws: Draws, languag
 def split_characters(text: str, draws: Draws) -> Split:
     """Two cuts, independent and uniform over the document's characters (paper §2.3); parts may be empty."""
     start, stop = sorted(draws.integer(len(text) + 1) for _ in range(2))
+    return Split(text[:start], text[start:stop], text[stop:])
+
+
+def split_tokens(text: str, encoder: Encoder, draws: Draws) -> Split:
+    """Two cuts, independent and uniform over the borders of the text's tokens (Bavarian et al. 2022, Table 2).
+
+    Both ends of the text are borders; a border inside a character, which a byte-level vocabulary has, is none. Models
+    trained so never see a cursor inside a token; it is here to be compared with.
+    """
+    begins = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80  # bytes that begin a character
+    characters = np.append(np.flatnonzero(begins), len(begins))
+    sizes = [len(encoder.token_bytes(id)) for id in encoder.encode_infilling(text)]
+    places = np.flatnonzero(np.isin(characters, np.append(0, np.cumsum(sizes))))
+    start, stop = sorted(int(places[draws.integer(len(places))]) for _ in range(2))
     return Split(text[:start], text[start:stop], text[stop:])
 
 
