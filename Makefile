@@ -45,7 +45,7 @@ clean:
 
 # A stamp a set of extras: installing one set does not hide that another is missing.
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[evaluation]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[evaluation,serve]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python

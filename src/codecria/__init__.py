@@ -5,7 +5,7 @@
     model = codecria.load("smollm2-135m")
     model.complete("def fibonacci(n):").text
 
-    codecria.load("runs/demo/python").infill(prefix, suffix).text
+    codecria.load("runs/demo/code/checkpoint").infill(prefix, suffix).text
 
 `load` is fetched when it is first used, so that importing the package does not import torch.
 """

@@ -157,6 +157,27 @@ def test_one_stage_alone_wants_its_parent(tree):
     assert run_stage(other, folder, "code").is_dir()  # what shapes no number may change
 
 
+def test_one_stage_alone_builds_a_corpus_that_is_not_there(tree, tmp_path, monkeypatch):
+    recipe, folder = tree
+    (tmp_path / "tree.yaml").write_text(recipe.to_yaml())
+    shutil.rmtree(folder)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    pipeline(str(tmp_path / "tree.yaml"), folder, None, "code")
+    assert [row.finished for row in stages_done(recipe, folder)] == [True, False, False]
+
+
+def test_conversations_that_are_absent_are_told_of_before_anything_is_made(tree, tmp_path):
+    recipe, _ = tree
+    batches = {**STAGE["batches"], "mixture": {"conversations": 1.0}, "conversations": str(tmp_path / "none.parquet")}
+    last = {"name": "instruct", **STAGE, "batches": batches}
+    whole = PipelineRecipe.model_validate(
+        {**recipe.model_dump(mode="json"), "stages": [*recipe.model_dump(mode="json")["stages"], last]}
+    )
+    with pytest.raises(CodecriaError, match=r"none\.parquet: no conversations"):
+        run_pipeline(whole, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.fixture
 def given(finished, tmp_path):
     """A pipeline whose first stage is an adapter that was trained elsewhere; measures of some stages and of all."""

@@ -38,7 +38,8 @@ def conversation_files(path: Path) -> list[Path]:
     """
     files = sorted(each for each in path.iterdir() if each.suffix in _ENDINGS) if path.is_dir() else [path]
     if not files or not all(each.is_file() and each.suffix in _ENDINGS for each in files):
-        raise CodecriaError("no conversations", where=path, mend="name a .parquet or .jsonl file, or a folder of them")
+        mend = "name a .parquet or .jsonl file, or a folder of them, such as `codecria self-instruct` makes"
+        raise CodecriaError("no conversations", where=path, mend=mend)
     return files
 
 

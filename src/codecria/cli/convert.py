@@ -28,7 +28,7 @@ def convert(
 
     `codecria convert CodeLlama-7b/ codellama-7b-hf/`
 
-    `codecria convert runs/demo/train/checkpoint demo.gguf --to gguf-q8_0`
+    `codecria convert runs/demo/code/checkpoint demo.gguf --to gguf-q8_0`
     """
     import torch
 

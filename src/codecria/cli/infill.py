@@ -57,7 +57,7 @@ def infill(
 
     **Examples**
 
-    `codecria infill src/shop.py:41:9 --model runs/demo/train/checkpoint`
+    `codecria infill src/shop.py:41:9 --model runs/demo/code/checkpoint`
 
     `codecria infill src/shop.py:41:9 --file src/prices.py --until line --candidates 3`
 

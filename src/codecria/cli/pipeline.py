@@ -30,7 +30,7 @@ def pipeline(
     """Build a corpus, train stage after stage, measure before and after, or after each.
 
     Killed at any moment and started again, it goes on where it was: what is finished is not done again. On several
-    GPUs run each stage with `torchrun` and `--only`.
+    GPUs build the corpus first and run each stage with `torchrun` and `--only`.
 
     **Examples**
 
@@ -48,11 +48,13 @@ def pipeline(
     if only is None and not dry_run and not alone:
         raise CodecriaError("several ranks train one stage at a time", where="--only", mend="name the stage")
     with only_first_rank_speaks():
-        from codecria.pipeline.run import measure_stage, run_pipeline, run_stage
+        from codecria.pipeline.run import make_corpus, measure_stage, run_pipeline, run_stage
 
         if not dry_run and only is None:
             run_pipeline(checked, folder)
         elif not dry_run and only is not None:
+            if alone:
+                make_corpus(checked, folder)
             if only != "foundation":
                 run_stage(checked, folder, only)
             if alone:

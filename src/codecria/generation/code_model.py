@@ -4,7 +4,7 @@ r"""A model as a person uses it: text in, text out.
     model.complete("def fibonacci(n):").text
     model.chat([{"role": "user", "content": "Reverse a list in Python."}]).text
 
-    model = codecria.load("runs/demo/python")            # a model trained to infill
+    model = codecria.load("runs/demo/code/checkpoint")   # a model trained to infill
     model.infill("def add(a, b):\n    return ", "\n").text
 
 Every method takes the fields of `SamplingOptions` by name, and has a twin that yields the text piece by piece

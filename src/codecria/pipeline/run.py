@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from codecria.batches.conversations import conversation_files
 from codecria.batches.recipe import BatchRecipe, InfillRecipe
 from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
@@ -56,10 +57,8 @@ def run_pipeline(recipe: PipelineRecipe, folder: Path) -> Finished:
     Raises:
         CodecriaError: the folder holds another pipeline, or a part fails; what was done stays.
     """
-    _claim(folder, recipe)
-    corpus = folder / "corpus"
-    _say(1, "corpus", f"{corpus}")
-    build_corpus(recipe.corpus, corpus)
+    _want_conversations(recipe, folder)
+    corpus = make_corpus(recipe, folder)
     start, before = folder / "start" / "checkpoint", None
     if recipe.evaluate is not None:
         _say(2, "before", "the foundation model, its infill markers untrained")
@@ -81,6 +80,22 @@ def run_pipeline(recipe: PipelineRecipe, folder: Path) -> Finished:
         after = _measure(recipe, checkpoint, corpus, folder / "after")
     beside = {name: _measure_beside(recipe, name, corpus, folder / "beside") for name in recipe.beside}
     return Finished(recipe, folder, corpus, checkpoint, before, after, metrics, beside)
+
+
+def make_corpus(recipe: PipelineRecipe, folder: Path) -> Path:
+    """Build the corpus where it is not there.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        CodecriaError: the folder holds another pipeline, or the build fails.
+    """
+    _claim(folder, recipe)
+    corpus = folder / "corpus"
+    _say(1, "corpus", f"{corpus}")
+    build_corpus(recipe.corpus, corpus)
+    return corpus
 
 
 def run_stage(recipe: PipelineRecipe, folder: Path, name: str) -> Path:
@@ -133,6 +148,13 @@ def _save_foundation(recipe: PipelineRecipe, folder: Path) -> None:
     batches = BatchRecipe(sequence_tokens=64, infill=InfillRecipe(rate=float(infills)))
     plain = dict.fromkeys(("rope_theta", "max_positions", "chat_format", "lora"))
     save_start(recipe.stages[0].model_copy(update={**plain, "model": recipe.foundation, "batches": batches}), folder)
+
+
+def _want_conversations(recipe: PipelineRecipe, folder: Path) -> None:
+    """A stage's conversations are wanted before hours of other stages, not after them."""
+    for stage in recipe.stages:
+        if stage.batches.conversations is not None and not _finished(recipe, folder, stage.name):
+            conversation_files(Path(stage.batches.conversations))
 
 
 def _model_of(recipe: PipelineRecipe, folder: Path, name: str) -> Path:
