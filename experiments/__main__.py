@@ -11,7 +11,17 @@ import os
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAMES = ("spm_encoding", "rope_theta", "infill_rate", "foundation", "self_instruct")
+NAMES = (
+    "spm_encoding",
+    "rope_theta",
+    "infill_rate",
+    "infill_longer",
+    "infill_order",
+    "infill_units",
+    "learning_rate",
+    "foundation",
+    "self_instruct",
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """Is infilling free for the loss left to right up to a rate of 0.9, and not at 1.0?
 
-The same stage behind the base at three rates, seeds paired; then held-out pieces, read left to right and infilled.
+The same stage behind the base at four rates, seeds paired; then held-out pieces, read left to right and infilled.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from codecria.common.random import digest
 from codecria.evaluation.scoring import Continuation, score
 from codecria.infill.layout import infill_example
 from codecria.infill.split import Draws, split_characters
 from codecria.tokenizer.sentinels import find_sentinels
 from experiments.shared.drawing import new_plot, save_plot
-from experiments.shared.pieces import piece_cutter
+from experiments.shared.pieces import held_out_pieces, piece_losses
 from experiments.shared.setting import HERE, opened
 from experiments.shared.statistics import over_items, over_seeds, shown
 
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
 
     from codecria.infill.layout import Order
     from codecria.model.transformer import Transformer
-from experiments.shared.setting import Setting
+    from experiments.shared.setting import Setting
 
-RATES = (0.0, 0.9, 1.0)
+RATES = (0.0, 0.5, 0.9, 1.0)
 PIECES, MIDDLES = 300, 100
 _ORDERS: tuple[Order, ...] = ("psm", "spm")
 
@@ -34,9 +33,10 @@ _ORDERS: tuple[Order, ...] = ("psm", "spm")
 def run(setting: Setting) -> None:
     """Train, measure, write `results.json` and `plot.png`."""
     base = setting.marked_base()
-    pieces = _pieces(setting, base)
+    longest, number = (60, 8) if setting.small else (144, PIECES)
+    pieces = held_out_pieces(setting.held_out(), opened(base)[1], longest, number)
     weights = np.array([float(len(ids)) for ids in pieces])
-    before = _losses(opened(base)[0], pieces)
+    before = piece_losses(opened(base)[0], pieces)
     nats: dict[float, np.ndarray] = {}
     middles: dict[str, dict[str, list[float]]] = {order: {} for order in _ORDERS}
     splits = _splits(setting, base, pieces)
@@ -46,7 +46,7 @@ def run(setting: Setting) -> None:
             name = f"infill-{rate:g}-seed{seed}"
             changes = (f"seed={seed}", f"batches.infill.rate={rate}")
             model = opened(setting.stage(HERE / "infill.yaml", base, name, *changes))[0]
-            rows.append(_losses(model, pieces))
+            rows.append(piece_losses(model, pieces))
             for order in _ORDERS if rate else ():
                 middles[order].setdefault(f"{rate:g}", []).append(_middle_loss(model, splits[order]))
         nats[rate] = np.vstack(rows)
@@ -63,19 +63,6 @@ def run(setting: Setting) -> None:
     }
     setting.write(results)
     _draw(results, setting.out / "plot.png")
-
-
-def _pieces(setting: Setting, base: Path) -> list[list[int]]:
-    """Ids of held-out pieces, cut as in training, two of each file, in the order of a digest."""
-    tokenizer = opened(base)[1]
-    cut = piece_cutter(tokenizer, 60 if setting.small else 144)
-    found: list[list[int]] = []
-    for document in sorted(setting.held_out(), key=lambda each: digest("infill rate", each.content_hash)):
-        pieces = cut(document.text)
-        pieces.sort(key=lambda each: digest("infill rate", document.content_hash, each.start))
-        texts = [document.text[each.start : each.stop] for each in pieces[:2]]
-        found += [ids for ids in map(tokenizer.encode, texts) if len(ids) > 16]
-    return found[: 8 if setting.small else PIECES]
 
 
 def _splits(setting: Setting, base: Path, pieces: list[list[int]]) -> dict[Order, list[Continuation]]:
@@ -95,12 +82,6 @@ def _splits(setting: Setting, base: Path, pieces: list[list[int]]) -> dict[Order
 def _middle_loss(model: Transformer, truths: list[Continuation]) -> float:
     """Nats a token of middles with their end."""
     return -float(np.concatenate(score(model, truths)).mean() * np.log(2))
-
-
-def _losses(model: Transformer, pieces: list[list[int]]) -> np.ndarray:
-    """Mean nats a token of each piece left to right, its first token given: [N]."""
-    scores = score(model, [Continuation(ids[:1], ids[1:]) for ids in pieces])
-    return np.array([-bits.mean() * np.log(2) for bits in scores])
 
 
 def _against(after: np.ndarray, before: np.ndarray, weights: np.ndarray, rate: float) -> dict[str, Any]:

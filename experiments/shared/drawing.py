@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def new_plot(width_inches: float, height_inches: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """A drawing of some panels beside one another."""
+def new_plot(width_inches: float, height_inches: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A drawing of some panels, row by row."""
     figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = list(figure.subplots(1, columns, squeeze=False)[0])
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels:
         axes.grid(axis="y", linewidth=0.5, alpha=0.5)
         axes.set_axisbelow(True)

@@ -90,9 +90,9 @@ class Setting:
             build_corpus(_own_source() if self.small else recipe, folder)
         return folder
 
-    def held_out(self) -> list[Document]:
-        """Python files that nothing was trained on."""
-        return [each for each in iterate_documents(self.corpus(), "held_out") if each.language == "Python"]
+    def held_out(self, name: str = "corpus") -> list[Document]:
+        """A corpus's files of code that nothing was trained on."""
+        return [each for each in iterate_documents(self.corpus(name), "held_out") if each.kind == "code"]
 
     def base(self) -> Path:
         """The base's checkpoint, trained where it is not there."""

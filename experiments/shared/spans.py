@@ -1,4 +1,4 @@
-"""Short spans of held-out code that begin and end at any character, and what a model makes of them."""
+"""Short spans of held-out code to fill, and what a model makes of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from codecria.evaluation.scoring import Continuation, score
 from codecria.evaluation.tasks.lines import Line
 from codecria.generation.code_model import CodeModel
 from codecria.infill.layout import common_length, infill_prompt
+from codecria.infill.split import Draws, split_lines
 from codecria.tokenizer.sentinels import find_sentinels
 from experiments.shared.pieces import piece_cutter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -28,18 +29,25 @@ if TYPE_CHECKING:
 
 Way = Literal["psm", "spm", "spm healed"]
 """How a middle is asked for: behind enc(prefix), or healed, with the prefix's last token taken back."""
+WAYS: tuple[Way, ...] = ("psm", "spm", "spm healed")
+Stratum = Literal["mid-token", "between tokens", "line"]
 LONGEST = 8
+_LONGEST_LINE = 60
 
 
 @dataclass(frozen=True)
 class Span:
-    """A span to fill. `mid_token` says whether a token of enc(prefix + middle) crosses the cursor."""
+    """A span to fill.
+
+    `stratum`: `line` for a line as an editor asks for it; else whether a token of enc(prefix + middle) crosses the
+    cursor.
+    """
 
     id: str
     prefix: str
     middle: str
     suffix: str
-    mid_token: bool
+    stratum: Stratum
 
 
 def random_spans(
@@ -49,6 +57,32 @@ def random_spans(
 
     Pieces are cut as in training, at most `longest` tokens; the same whatever the order of the documents.
     """
+    found: list[Span] = []
+    for name, text in _pieces(documents, tokenizer, seed, items, longest):
+        start = draw_integer(max(1, len(text) - LONGEST), "cursor", seed, name)
+        middle = text[start : start + 1 + draw_integer(LONGEST, "length", seed, name)]
+        prefix = text[:start]
+        if middle.strip() and prefix:
+            alone = tokenizer.encode(prefix)
+            crossed = common_length(alone, tokenizer.encode(prefix + middle)) < len(alone)
+            stratum: Stratum = "mid-token" if crossed else "between tokens"
+            found.append(Span(name, prefix, middle, text[start + len(middle) :], stratum))
+    return found[:items]
+
+
+def line_spans(documents: Iterable[Document], tokenizer: Tokenizer, seed: int, items: int, longest: int) -> list[Span]:
+    """One middle of `units: line` of each of `items` pieces, of one line and at most 60 characters, not blank."""
+    found: list[Span] = []
+    for name, text in _pieces(documents, tokenizer, seed, items, longest):
+        prefix, middle, suffix = split_lines(text, Draws("lines", seed, name))
+        if middle.strip() and prefix and "\n" not in middle and len(middle) <= _LONGEST_LINE:
+            found.append(Span(name, prefix, middle, suffix, "line"))
+    return found[:items]
+
+
+def _pieces(
+    documents: Iterable[Document], tokenizer: Tokenizer, seed: int, items: int, longest: int
+) -> Iterator[tuple[str, str]]:
     cut = piece_cutter(tokenizer, longest)
     ordered = sorted(documents, key=lambda each: digest("spans", seed, each.content_hash))
     pieces = [
@@ -56,17 +90,7 @@ def random_spans(
         for each in ordered[: items // 4 + 1]
         for place in cut(each.text)
     ]
-    pieces.sort(key=lambda each: digest("spans", seed, each[0]))
-    found: list[Span] = []
-    for name, text in pieces:
-        start = draw_integer(max(1, len(text) - LONGEST), "cursor", seed, name)
-        middle = text[start : start + 1 + draw_integer(LONGEST, "length", seed, name)]
-        prefix = text[:start]
-        if middle.strip() and prefix:
-            alone = tokenizer.encode(prefix)
-            crossed = common_length(alone, tokenizer.encode(prefix + middle)) < len(alone)
-            found.append(Span(name, prefix, middle, text[start + len(middle) :], crossed))
-    return found[:items]
+    yield from sorted(pieces, key=lambda each: digest("spans", seed, each[0]))
 
 
 def bits_per_character(model: Transformer, tokenizer: Tokenizer, spans: list[Span], way: Way) -> NDArray[np.float64]:
@@ -97,7 +121,7 @@ def written(model: Transformer, tokenizer: Tokenizer, spans: list[Span], way: Wa
         order="psm" if way == "psm" else "spm",
         heal=way == "spm healed",
         trim=False,
-        max_tokens=LONGEST + 2,
+        max_tokens=2 + max(len(span.middle) for span in spans),
     )
     pairs = [(found[0].text, span.middle) for found, span in zip(texts, spans, strict=True)]
     return {
