@@ -176,6 +176,29 @@ def test_a_server_that_speaks_as_vllm_does(vllm, model_folder, code_model):
     assert set(vllm.keys) == {f"Bearer {KEY}"}
 
 
+def test_a_text_without_a_limit_is_asked_for_as_long_as_the_context_holds(vllm, refused_front, code_model):
+    positions = code_model.max_positions
+    choice = {"index": 0, "text": "x", "token_ids": [70], "finish_reason": "length"}
+    told = f"data: {json.dumps({'choices': [choice]})}\n\n"
+
+    def answer(body):
+        if len(body["prompt"]) + body["max_tokens"] > positions or body.get("min_tokens", 0) > body["max_tokens"]:
+            return 400, {}, '{"error": {"message": "longer than max_model_len"}}'
+        return 200, {"Content-Type": "text/event-stream"}, told
+
+    vllm.refuse = answer
+    asked = [
+        ("/v1/chat/completions", {"messages": MESSAGES, "min_tokens": positions}),
+        ("/api/chat", {"messages": MESSAGES, "stream": False}),
+        ("/v1/fim/completions", {"prompt": PREFIX, "suffix": SUFFIX}),
+        ("/completion", {"prompt": "import os\n"}),
+    ]
+    answers = [refused_front.post(path, body) for path, body in asked]
+    vllm.refuse = lambda _body: None
+    assert [each.status_code for each in answers] == [200] * 4, [each.text for each in answers]
+    assert all(len(each["prompt"]) + each["max_tokens"] == positions for each in vllm.bodies[-4:])
+
+
 def test_a_server_that_tells_no_ids(model_folder, code_model):
     with TellsNoIds(code_model) as plain, serving(model_folder, "--upstream", plain.url) as front:
         answer = front.post("/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX, **GREEDY}).json()

@@ -225,10 +225,13 @@ class Upstream(Jobs):
         biases = {id: max(-_MOST_BIAS, min(_MOST_BIAS, bias)) for id, bias in options.biases}
         # Reserved ids cannot be forbidden there, but they can end the text.
         ends = tuple(sorted({*options.stop_ids, *options.forbidden_ids}))
+        # Engines refuse 0, and more than the context holds behind the prompt.
+        most = max(1, min(options.max_tokens, self.info.max_positions - len(prepared.ids)))
         asked = replace(
             options,
             n=texts.asked_samples,
-            max_tokens=max(1, options.max_tokens),  # engines refuse 0
+            max_tokens=most,
+            min_tokens=min(options.min_tokens, most),
             stop_ids=ends,
             forbidden_ids=(),
             # What narrows a row here would have done these itself.
