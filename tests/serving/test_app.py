@@ -109,6 +109,21 @@ def test_pages_of_other_origins_and_foreign_names_are_refused(server, keyed):
     assert "access-control-allow-origin" not in keyed.client.options("/completion", headers=asked).headers
 
 
+def test_a_page_that_may_ask_may_send_the_headers_of_its_client(keyed):
+    """OpenAI's client says of itself what it runs on; a key may come in either header."""
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,x-api-key,x-stainless-os",
+    }
+    allowed = keyed.client.options("/v1/completions", headers={**asked, "Origin": "https://page.example"})
+    assert allowed.status_code == 200
+    assert "x-stainless-os" in allowed.headers["access-control-allow-headers"]
+    assert "access-control-allow-credentials" not in allowed.headers
+    refused = keyed.client.options("/v1/completions", headers={**asked, "Origin": "https://evil.example"})
+    assert refused.status_code == 400
+    assert "access-control-allow-origin" not in refused.headers
+
+
 @pytest.mark.parametrize("origin", ["http://[", "http://[x]y", "//", "x", "", "http://", "http://a]@localhost"])
 def test_an_origin_that_is_no_address_is_foreign(server, origin):
     assert server.post("/completion", SHORT, headers={"Origin": origin}).status_code == 403

@@ -8,8 +8,10 @@ from codecria.common.errors import CodecriaError
 from codecria.generation.code_model import load
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.bridge import Bridge
+from codecria.serving.dialects.ollama import tags
 from codecria.serving.problems import Busy, Problem, TooLong, Unavailable
 from codecria.serving.requests import Chat, Complete, Infill, TextRequest
+from codecria.serving.routes import Call
 from codecria.serving.settings import Settings
 from tests.serving.conftest import PREFIX, SUFFIX
 
@@ -41,6 +43,22 @@ async def until(condition):
 
 async def idle(bridge):
     await until(lambda: bridge.counts()["running"] == bridge.counts()["waiting"] == bridge.counts()["texts"] == 0)
+
+
+@pytest.mark.parametrize(("dtype", "level"), [("fp32", "F32"), ("bf16", "F16"), ("int8", "Q8_0")])
+def test_the_size_that_is_told_is_that_of_the_weights_as_they_are_held(model_folder, dtype, level):
+    async def told():
+        bridge = Bridge(lambda: load(model_folder, dtype=dtype, device="cpu"), model_folder, Settings())
+        await bridge.start()
+        try:
+            call = Call(bridge, Settings(), None, {}, {}, {}, {})
+            return bridge.info, (await tags(call)).content["models"][0]
+        finally:
+            await bridge.stop()
+
+    info, entry = asyncio.run(told())
+    assert info.weight_bytes >= info.parameters
+    assert (entry["size"], entry["details"]["quantization_level"]) == (info.weight_bytes, level)
 
 
 def test_a_text_is_the_models_own(model_folder, code_model):

@@ -97,3 +97,16 @@ def test_the_infill_sampler_takes_over_the_filters(code_model):
     assert (prepared.options.top_k, prepared.options.top_p) == (0, 1.0)
     assert prepared.text.narrow is not None
     assert prepared.options.biases == ((5, -math.inf),)
+
+
+def test_an_end_that_the_model_lacks_ends_no_neighbours_text(code_model):
+    model = CodeModel(
+        code_model.engine.model, code_model.tokenizer, ending_ids=[code_model.engine.model.config.vocab_size + 5]
+    )
+    infill = TextRequest(Infill(PREFIX, SUFFIX), PLAIN, favour_end=True)
+    asked = [prepare(model, each, None) for each in (infill, TextRequest(Complete("import os\n"), PLAIN))]
+    sequences = [model.engine.submit(each.ids, each.options, each.text)[0] for each in asked]
+    while model.engine.step():
+        pass
+    assert [each.error for each in sequences] == [None, None]
+    assert all(each.finished for each in sequences)

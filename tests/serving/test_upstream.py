@@ -1,6 +1,8 @@
 """`codecria serve --upstream` before a second process of our own, and before a server that speaks as vLLM does."""
 
+import asyncio
 import json
+import logging
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from codecria.cli.serve import serve as command
 from codecria.common.errors import CodecriaError
 from codecria.generation.sampling import SamplingOptions
 from codecria.serving.prepare import prepare
+from codecria.serving.problems import Problem
 from codecria.serving.requests import Complete, TextRequest
 from codecria.serving.run import serve
 from codecria.serving.settings import Settings
@@ -176,6 +179,29 @@ def test_a_server_that_speaks_as_vllm_does(vllm, model_folder, code_model):
     assert set(vllm.keys) == {f"Bearer {KEY}"}
 
 
+def test_a_text_without_a_limit_is_asked_for_as_long_as_the_context_holds(vllm, refused_front, code_model):
+    positions = code_model.max_positions
+    choice = {"index": 0, "text": "x", "token_ids": [70], "finish_reason": "length"}
+    told = f"data: {json.dumps({'choices': [choice]})}\n\n"
+
+    def answer(body):
+        if len(body["prompt"]) + body["max_tokens"] > positions or body.get("min_tokens", 0) > body["max_tokens"]:
+            return 400, {}, '{"error": {"message": "longer than max_model_len"}}'
+        return 200, {"Content-Type": "text/event-stream"}, told
+
+    vllm.refuse = answer
+    asked = [
+        ("/v1/chat/completions", {"messages": MESSAGES, "min_tokens": positions}),
+        ("/api/chat", {"messages": MESSAGES, "stream": False}),
+        ("/v1/fim/completions", {"prompt": PREFIX, "suffix": SUFFIX}),
+        ("/completion", {"prompt": "import os\n"}),
+    ]
+    answers = [refused_front.post(path, body) for path, body in asked]
+    vllm.refuse = lambda _body: None
+    assert [each.status_code for each in answers] == [200] * 4, [each.text for each in answers]
+    assert all(len(each["prompt"]) + each["max_tokens"] == positions for each in vllm.bodies[-4:])
+
+
 def test_a_server_that_tells_no_ids(model_folder, code_model):
     with TellsNoIds(code_model) as plain, serving(model_folder, "--upstream", plain.url) as front:
         answer = front.post("/v1/completions", {"prompt": PREFIX, "suffix": SUFFIX, **GREEDY}).json()
@@ -212,6 +238,45 @@ def test_what_the_engine_refuses_is_answered(vllm, refused_front, refusal, statu
     if status == 429:
         assert answer.headers["retry-after"] == "7"
     assert refused_front.post("/v1/completions", {"prompt": "x", "max_tokens": 2}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("event", "named"),
+    [
+        ({"choices": [{"index": "a"}]}, "ValueError"),
+        ({"choices": 5}, "TypeError"),
+        ({"choices": [5]}, "AttributeError"),
+        ({"choices": [{"index": 0, "token_ids": [999_999]}]}, "CodecriaError"),
+        ([], None),
+    ],
+)
+def test_what_is_no_event_is_503_and_the_log_says_why(vllm, refused_front, event, named):
+    before = len(refused_front.log())
+    vllm.refuse = lambda _body: (200, {"Content-Type": "text/event-stream"}, f"data: {json.dumps(event)}\n\n")
+    answer = refused_front.post("/v1/completions", {"prompt": "x", "max_tokens": 2})
+    vllm.refuse = lambda _body: None
+    assert answer.status_code == 503
+    assert "the engine sends what is no event" in answer.json()["error"]["message"]
+    if named:
+        refused_front.logged(lambda log: named in log[before:])
+
+
+def test_a_fault_of_our_own_is_logged(refused_front, model_folder, monkeypatch, caplog):
+    async def run():
+        upstream = Upstream(refused_front.url + "/v1", str(model_folder), Settings())
+        await upstream.start()
+        logging.getLogger("codecria.serving").addHandler(caplog.handler)
+        monkeypatch.setattr("codecria.serving.upstream.prepare", lambda *_: 1 / 0)
+        try:
+            async with upstream.submit(TextRequest(Complete("x"), SamplingOptions())) as ticket:
+                await ticket.finished()
+        finally:
+            logging.getLogger("codecria.serving").removeHandler(caplog.handler)
+            await upstream.stop()
+
+    with pytest.raises(Problem, match="its log says more"):
+        asyncio.run(run())
+    assert "ZeroDivisionError" in caplog.text
 
 
 @pytest.fixture(scope="module")

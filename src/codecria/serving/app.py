@@ -78,7 +78,7 @@ def build_app(backend: Backend, dialects: Sequence[Dialect], settings: Settings)
         CORSMiddleware,
         allow_origins=settings.origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type"],
+        allow_headers=["*"],  # a key's, and what OpenAI's client says of itself; the origin is what is looked at
     )
     return Starlette(
         routes=endpoints,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from codecria.generation.speed import weight_bytes
 from codecria.serving.engine_thread import EngineThread
 from codecria.serving.jobs import Job, Jobs
 from codecria.serving.problems import Unavailable
@@ -119,6 +120,6 @@ def _info(model: CodeModel, name: str) -> ModelInfo:
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         parameters=config.parameter_count(),
-        weight_bytes=sum(each.numel() * each.element_size() for each in weights.state_dict().values()),
+        weight_bytes=weight_bytes(weights),
         created=int(time.time()),
     )

@@ -43,7 +43,7 @@ def prepare(model: Preparer, request: TextRequest, tokens_per_s: float | None) -
         case Infill() as task:
             prepared = _infill(model, task, options, _window(model, request.prompt_ms, tokens_per_s))
         case Chat(messages):
-            _refuse_endless(model, len(messages))
+            refuse_endless(model.max_positions, len(messages))
             prepared = model.prepare_chat(json.loads(messages), **options)
         case _:
             assert_never(request.task)
@@ -59,7 +59,7 @@ def prepare(model: Preparer, request: TextRequest, tokens_per_s: float | None) -
 def _complete(model: Preparer, prompt: str | tuple[int, ...], heal: bool, options: Options) -> Prepared:
     if isinstance(prompt, tuple):
         return model.prepare_ids(prompt, **options)
-    _refuse_endless(model, len(prompt))
+    refuse_endless(model.max_positions, len(prompt))
     if not prompt and not model.tokenizer.bos_ids:
         # Nothing to go on from: a document begins behind another one's end.
         return model.prepare_ids(model.tokenizer.eos_ids[:1], **options)
@@ -109,7 +109,12 @@ def _options(request: TextRequest) -> Options:
     return given
 
 
-def _refuse_endless(model: Preparer, characters: int) -> None:
-    if characters > model.max_positions * _MOST_CHARACTERS:
-        what = f"the prompt has {characters} characters and the model's context {model.max_positions} tokens"
+def refuse_endless(positions: int, characters: int) -> None:
+    """Refuse a prompt that cannot fit, before it is encoded.
+
+    Raises:
+        BadRequest: so many characters are more than so many tokens have.
+    """
+    if characters > positions * _MOST_CHARACTERS:
+        what = f"the prompt has {characters} characters and the model's context {positions} tokens"
         raise BadRequest(what, where="prompt", mend="shorten it")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -39,12 +40,15 @@ if TYPE_CHECKING:
     from codecria.serving.settings import Settings
     from codecria.tokenizer.tokenizer import Tokenizer
 
+_log = logging.getLogger("codecria.serving")
+
 KEY_VARIABLE = "OPENAI_API_KEY"
 
 # An engine on a GPU writes so many together, and queues the rest itself.
 _TEXTS_TOGETHER = 256
 _CONNECT_S = 10.0
 _MOST_BIAS = 100.0
+_NO_EVENT = "the engine sends what is no event"
 
 
 class Upstream(Jobs):
@@ -191,6 +195,8 @@ class Upstream(Jobs):
             gone = Unavailable(f"the engine behind this server is lost: {type(error).__name__}", retry_s=5)
             self._deliver([Delivery(job, done=True, error=gone)])
         except Exception as error:
+            if not isinstance(error, CodecriaError):
+                _log.exception("a text failed", exc_info=error)
             self._deliver([Delivery(job, done=True, error=as_problem(error))])
         finally:
             self._limits.pop(job, None)
@@ -207,7 +213,11 @@ class Upstream(Jobs):
                     continue
                 event = _parsed(data)
                 began = texts.begun
-                pieces = texts.take(event)
+                try:
+                    pieces = texts.take(event)
+                except (LookupError, TypeError, ValueError, AttributeError, CodecriaError) as error:
+                    _log.exception(_NO_EVENT, exc_info=error)
+                    raise Unavailable(_NO_EVENT, retry_s=5) from error
                 facts: dict[str, Any] = {} if began or not pieces else {"first_s": time.monotonic()}
                 if pieces:
                     self._deliver([Delivery(job, pieces, facts)])
@@ -225,10 +235,13 @@ class Upstream(Jobs):
         biases = {id: max(-_MOST_BIAS, min(_MOST_BIAS, bias)) for id, bias in options.biases}
         # Reserved ids cannot be forbidden there, but they can end the text.
         ends = tuple(sorted({*options.stop_ids, *options.forbidden_ids}))
+        # Engines refuse 0, and more than the context holds behind the prompt.
+        most = max(1, min(options.max_tokens, self.info.max_positions - len(prepared.ids)))
         asked = replace(
             options,
             n=texts.asked_samples,
-            max_tokens=max(1, options.max_tokens),  # engines refuse 0
+            max_tokens=most,
+            min_tokens=min(options.min_tokens, most),
             stop_ids=ends,
             forbidden_ids=(),
             # What narrows a row here would have done these itself.
@@ -250,7 +263,7 @@ def _parsed(data: str) -> dict[str, Any]:
     except ValueError:
         event = None
     if not isinstance(event, dict):
-        raise Unavailable("the engine sends what is no event", retry_s=5)
+        raise Unavailable(_NO_EVENT, retry_s=5)
     if error := event.get("error"):
         what = error.get("message") if isinstance(error, dict) else error
         raise Unavailable(f"the engine broke off: {str(what)[:500]}", retry_s=1)

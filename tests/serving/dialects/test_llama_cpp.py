@@ -1,9 +1,18 @@
 """llama.cpp's addresses: fields, limits, samplers, errors. What plugins demand of them is in test_captured.py."""
 
+import asyncio
+import contextlib
 import json
+import threading
 
 import pytest
 
+from codecria.serving.dialects.llama_cpp import completion, tokenize
+from codecria.serving.dialects.llama_cpp_bodies import CompletionBody
+from codecria.serving.problems import BadRequest, Busy
+from codecria.serving.requests import ModelInfo
+from codecria.serving.routes import Call
+from codecria.serving.settings import Settings
 from tests.serving.conftest import PREFIX, SUFFIX
 
 CODE = {"input_prefix": PREFIX, "input_suffix": SUFFIX, "n_predict": 12, "temperature": 0}
@@ -96,6 +105,61 @@ def test_completion_goes_on_from_text_ids_and_both(server, code_model):
     assert [each["index"] for each in several] == [0, 1, 2]
     for prompt in ([], [[]], [10**9], [[74, ["x"]]], {"a": 1}, [-1]):
         assert server.post("/completion", {"prompt": prompt, **options}).status_code == 400
+
+
+class RecordingTokenizer:
+    """A model's tokenizer that notes what it encoded and in which thread it was asked."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+        self.encoded, self.threads = [], set()
+
+    def __getattr__(self, name):
+        found = getattr(self._tokenizer, name)
+        if name in ("encode", "encode_infilling", "token_bytes"):
+            self.threads.add(threading.current_thread())
+        if name.startswith("encode"):
+            return lambda text: self.encoded.append(text) or found(text)
+        return found
+
+
+class FullBackend:
+    """Has a model and no room."""
+
+    sentinels = None
+
+    def __init__(self, code_model):
+        self.tokenizer = RecordingTokenizer(code_model.tokenizer)
+        self.info = ModelInfo("tiny", code_model.max_positions, 0, 0, 0, 0, 0)
+
+    def submit(self, _request):
+        raise Busy("full")
+
+
+@pytest.mark.parametrize(
+    ("handler", "body"),
+    [
+        (completion, {"prompt": [1, "import os\n"]}),
+        (completion, {"prompt": [[1], ["import os\n", 1]]}),
+        (completion, {"prompt": "x", "logit_bias": [["import", 1]]}),
+        (tokenize, {"content": "import os\n", "with_pieces": True}),
+    ],
+)
+def test_texts_are_encoded_beside_the_connections(code_model, handler, body):
+    backend = FullBackend(code_model)
+    call = Call(backend, Settings(), None, body, {}, {}, {})
+    with contextlib.suppress(Busy):
+        asyncio.run(handler(call))
+    assert backend.tokenizer.encoded
+    assert threading.current_thread() not in backend.tokenizer.threads
+
+
+@pytest.mark.parametrize("prompt", [[1, "x = 1\n" * 100_000], [["x = 1\n" * 100_000, 1], "x"]])
+def test_an_endless_mixed_prompt_is_refused_before_it_is_encoded(code_model, prompt):
+    tokenizer = RecordingTokenizer(code_model.tokenizer)
+    with pytest.raises(BadRequest, match="600000 characters"):
+        CompletionBody(prompt=prompt).prompts(tokenizer, code_model.max_positions)
+    assert not tokenizer.encoded
 
 
 def test_a_prompt_with_pasted_markers_is_healed_where_that_is_wanted(server, code_model):

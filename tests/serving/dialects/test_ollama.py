@@ -1,11 +1,14 @@
 """Ollama's own Python client against the server."""
 
 import json
+import time
 from datetime import datetime
 
 import ollama
 import pytest
 
+from codecria.serving.dialects.ollama_bodies import GenerateBody
+from codecria.serving.problems import BadRequest
 from codecria.tokenizer.chat import encode_chat
 from tests.serving.conftest import PREFIX, SUFFIX
 
@@ -82,6 +85,28 @@ def test_raw_template_and_chat_prompts(client, code_model):
     asked = client.generate("x", prompt="Say something.", system="Be brief.", options=GREEDY)
     messages = [{"role": "system", "content": "Be brief."}, *MESSAGES]
     assert asked.response == code_model.chat(messages, max_tokens=10).text
+
+
+@pytest.mark.parametrize(
+    "template", ["{{" + " " * 50_000, " " * (1 << 20), "{{ " * 100_000, "{{-" + " -}" * 100_000, "{{-" * 100_000]
+)
+def test_a_template_of_any_form_is_filled_in_time(template):
+    body = GenerateBody.model_validate({"prompt": "x", "template": template})
+    began = time.monotonic()
+    body.filled_template()
+    assert time.monotonic() - began < 1
+
+
+def test_a_template_trims_on_the_sides_that_say_so():
+    def filled(template):
+        return GenerateBody.model_validate({"prompt": "p", "system": "s", "template": template}).filled_template()
+
+    assert filled("a {{.Prompt}} \n {{- .System -}} \n b{{  .Prompt\t}}") == "a psbp"
+    assert filled("{{ open { and } .Prompt") == "{{ open { and } .Prompt"
+    assert filled("\n {{- .Prompt }} }}") == "p }}"
+    for odd in ("{{ {.Prompt} }}", '{{ "}" }}', "{{}}"):
+        with pytest.raises(BadRequest, match="is not understood"):
+            filled(odd)
 
 
 def test_a_conversation_goes_on_from_its_context(client, code_model):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from codecria.serving.problems import Problem
+    from codecria.tokenizer.tokenizer import Tokenizer
 
 
 async def infill(call: Call) -> Reply | Stream:
@@ -55,15 +56,13 @@ async def completion(call: Call) -> Reply | Stream:
     """POST /completion."""
     body = call.read(CompletionBody)
     heal = body.heal and not body.n_probs
-    tasks = [
-        raw_task(call, prompt, heal) if isinstance(prompt, str) else Complete(prompt)
-        for prompt in body.prompts(call.backend.tokenizer)
-    ]
+    prompts = await asyncio.to_thread(body.prompts, call.backend.tokenizer, call.backend.info.max_positions)
+    tasks = [raw_task(call, prompt, heal) if isinstance(prompt, str) else Complete(prompt) for prompt in prompts]
     return await _answer(call, body, tasks)
 
 
 async def _answer(call: Call, body: SamplingBody, tasks: Sequence[Complete | Infill]) -> Reply | Stream:
-    options = body.sampling(call.backend.tokenizer, call.backend.info.max_positions)
+    options = await asyncio.to_thread(body.sampling, call.backend.tokenizer, call.backend.info.max_positions)
     requests = [
         TextRequest(
             task,
@@ -110,18 +109,17 @@ async def slots(call: Call) -> Reply:
 
 async def tokenize(call: Call) -> Reply:
     """POST /tokenize."""
-    body = call.read(TokenizeBody)
-    tokenizer = call.backend.tokenizer
-    ids = await asyncio.to_thread(tokenizer.encode, body.content)
-    ids = [*tokenizer.bos_ids, *ids] if body.add_special else ids
-    if not body.with_pieces:
-        return Reply({"tokens": ids})
-    return Reply({"tokens": [{"id": id, "piece": _piece(call, id)} for id in ids]})
+    return Reply({"tokens": await asyncio.to_thread(_tokens, call.backend.tokenizer, call.read(TokenizeBody))})
 
 
-def _piece(call: Call, id: int) -> str | list[int]:
-    text = spelled(call.backend.tokenizer, id)
-    return list(call.backend.tokenizer.token_bytes(id)) if text.startswith("bytes:") else text
+def _tokens(tokenizer: Tokenizer, body: TokenizeBody) -> list[Any]:
+    ids = [*(tokenizer.bos_ids if body.add_special else ()), *tokenizer.encode(body.content)]
+    return [{"id": id, "piece": _piece(tokenizer, id)} for id in ids] if body.with_pieces else ids
+
+
+def _piece(tokenizer: Tokenizer, id: int) -> str | list[int]:
+    text = spelled(tokenizer, id)
+    return list(tokenizer.token_bytes(id)) if text.startswith("bytes:") else text
 
 
 async def detokenize(call: Call) -> Reply:

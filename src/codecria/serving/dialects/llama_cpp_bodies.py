@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import AliasChoices, Field
 
 from codecria.generation.sampling import SamplingOptions
+from codecria.serving.prepare import refuse_endless
 from codecria.serving.problems import BadRequest, Unsupported
 from codecria.serving.routes import Body, Count, Number, Stop
 
@@ -127,21 +128,26 @@ class CompletionBody(SamplingBody):
 
     prompt: str | list[int | str | list[int | str]]
 
-    def prompts(self, tokenizer: Tokenizer) -> list[str | tuple[int, ...]]:
-        """The prompts, one by one."""
+    def prompts(self, tokenizer: Tokenizer, longest: int) -> list[str | tuple[int, ...]]:
+        """The prompts, one by one.
+
+        Raises:
+            BadRequest: one is empty, or cannot have as few as `longest` tokens.
+        """
         if isinstance(self.prompt, str):
             return [self.prompt]
         parts = self.prompt
         if not parts or any(isinstance(part, int) for part in parts):
-            return [_mixed(tokenizer, parts)]
-        return [part if isinstance(part, str) else _mixed(tokenizer, _parts(part)) for part in parts]
+            return [_mixed(tokenizer, parts, longest)]
+        return [part if isinstance(part, str) else _mixed(tokenizer, _parts(part), longest) for part in parts]
 
 
 def _parts(part: Any) -> list[Any]:
     return part if isinstance(part, list) else [part]
 
 
-def _mixed(tokenizer: Tokenizer, parts: list[Any]) -> tuple[int, ...]:
+def _mixed(tokenizer: Tokenizer, parts: list[Any], longest: int) -> tuple[int, ...]:
+    refuse_endless(longest, sum(len(part) for part in parts if isinstance(part, str)))
     ids: list[int] = []
     for place, part in enumerate(parts):
         if isinstance(part, int):

@@ -12,8 +12,9 @@ from codecria.serving.problems import BadRequest
 from codecria.serving.routes import Body, Count, Number, Stop
 
 _LEAST_TOP_P = 1e-6
-_ACTION = re.compile(r"{{-?\s*(.*?)\s*-?}}", re.DOTALL)
-_LEFT_TRIMMED = re.compile(r"\s*{{-")
+# Each looks at a character a few times at most, whatever a caller sends.
+_ACTION = re.compile(r"{{-?((?:(?!{{|}}).)*?)-?}}", re.DOTALL)
+_LEFT_TRIMMED = re.compile(r"(?<!\s)\s*+{{-")
 _RIGHT_TRIMMED = re.compile(r"-}}\s*")
 _FIELDS = {".Prompt": "prompt", ".System": "system", ".Suffix": "suffix", ".Response": ""}
 
@@ -105,7 +106,7 @@ class GenerateBody(OllamaBody):
         text = _RIGHT_TRIMMED.sub("}}", _LEFT_TRIMMED.sub("{{", self.template))
 
         def put(action: re.Match[str]) -> str:
-            name = action.group(1)
+            name = action.group(1).strip()
             if name not in _FIELDS:
                 told = f"'{name[:40]}' is not understood; only {', '.join(_FIELDS)} are"
                 raise BadRequest(told, where="template", mend="send the filled prompt with raw")
