@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from codecria.batches.loader import Sequences
 from codecria.batches.prepare import prepare
 from codecria.checkpoint.open import load_model, open_checkpoint
-from codecria.common.errors import CodecriaError
+from codecria.common.errors import CodecriaError, explain_os_error
+from codecria.corpus.store import read_manifest
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
 from codecria.training.parallel import World
@@ -168,6 +170,50 @@ def test_a_run_goes_on_with_equal_inputs_made_anew_and_clears_what_a_kill_left(k
     again(values | {"model": "model", "corpus": "corpus"}, tmp_path)
     assert [line["step"] for line in exact(tmp_path / "run") if "loss" in line] == list(range(1, 9))
     assert not list((tmp_path / "run").glob(".*.part"))
+
+
+def full_disk(*_, **__):
+    raise explain_os_error(OSError(errno.ENOSPC, "full"), "model.safetensors")
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["whole", "adapters"])
+def test_a_last_export_that_fails_costs_no_step(recipe_values, tmp_path, monkeypatch, lora):
+    recipe, folder = TrainRecipe.model_validate(recipe_values | {"steps": 3, "lora": lora}), tmp_path / "run"
+    with monkeypatch.context() as patched, pytest.raises(CodecriaError, match="no space left on the disk"):
+        patched.setattr("codecria.training.loop.write_adapter", full_disk)
+        patched.setattr("codecria.training.export.save_huggingface", full_disk)
+        train(recipe, folder)
+    assert [path.name for path in saved_states(folder / "state")] == ["step-00000003"]
+    lines = (folder / "metrics.jsonl").read_bytes()
+    assert json.loads((train(recipe, folder) / "lineage.json").read_text())["steps"] == 3
+    assert (folder / "metrics.jsonl").read_bytes() == lines
+    assert not (folder / "state").exists()
+
+
+def test_a_last_state_that_cannot_be_written_is_told_and_costs_no_export(recipe_values, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("codecria.training.state._Writer.write_data", full)
+    recipe = TrainRecipe.model_validate(recipe_values | {"steps": 3})
+    assert json.loads((train(recipe, tmp_path / "run") / "lineage.json").read_text())["steps"] == 3
+    assert "step-00000003: no space left on the disk; " in capsys.readouterr().err
+
+
+def test_a_corpus_that_is_moved_while_a_run_is_under_way_costs_no_checkpoint(recipe_values, tmp_path):
+    class Move:
+        every_steps = 3
+
+        def __call__(self, _model, step):
+            if step:
+                (tmp_path / "corpus").rename(tmp_path / "moved")
+            return {}
+
+    shutil.copytree(recipe_values["corpus"], tmp_path / "corpus")
+    recipe = TrainRecipe.model_validate(recipe_values | {"steps": 3, "corpus": str(tmp_path / "corpus")})
+    checkpoint = train(recipe, tmp_path / "run", probes=[Move()])
+    told = json.loads((checkpoint / "lineage.json").read_text())["corpus"]
+    assert told == read_manifest(tmp_path / "moved").fingerprint
 
 
 def test_only_the_last_states_are_kept(recipe_values, tmp_path):

@@ -141,16 +141,25 @@ class Run:
         finally:
             # The thread that writes a state uses the ranks' group: it must be done before they part.
             self.journal.close()
-            self.states.finish()
+            self._finish_states()
         if self.recipe.lora is not None:
-            history = lineage(self.recipe, self.start, self.counter)
+            history = lineage(self.folder, self.start, self.counter)
             write_adapter(self.model, self.start, self.folder / "adapter", self.world, history)
         self.export(self.folder / "checkpoint")
         self.states.clear()
 
     def export(self, folder: Path) -> None:
         """Write the model as it is now as a checkpoint folder. Every rank calls it."""
-        export_model(self.model, self.start, self.counter, self.recipe, folder, self.world)
+        export_model(self.model, self.start, self.counter, self.folder, folder, self.world)
+
+    def _finish_states(self) -> None:
+        try:
+            self.states.finish()
+        except CodecriaError as error:
+            if self.counter.step < self.recipe.steps:
+                raise
+            if self.world.first:  # a disk without room for a state may have room for the checkpoint
+                print(f"{error}; going on to the checkpoint", file=sys.stderr)
 
     def _steps(self, probed: bool) -> None:
         recipe, counter = self.recipe, self.counter
@@ -164,7 +173,8 @@ class Run:
             while counter.step < recipe.steps:
                 bar.advance(1, note=self._step(stream))
                 self._leave_if_asked(preemption)
-                if counter.step < recipe.steps and counter.step % recipe.checkpoint_every_steps == 0:
+                # The last step's too: what is written after it may fail, or be killed.
+                if counter.step == recipe.steps or counter.step % recipe.checkpoint_every_steps == 0:
                     self.states.save(self.model, self.optimiser, counter)
                 self._between_steps()
             self._leave_if_asked(preemption)
