@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from codecria.checkpoint.open import open_checkpoint
 from codecria.cli.pipeline import pipeline
@@ -155,6 +156,19 @@ def test_one_stage_alone_wants_its_parent(tree):
     moved = recipe.stages[1].model_copy(update={"keep_states": 5})
     other = recipe.model_copy(update={"stages": (recipe.stages[0], moved, recipe.stages[2])})
     assert run_stage(other, folder, "code").is_dir()  # what shapes no number may change
+
+
+def test_a_finished_stage_is_not_given_for_another_parent(tree):
+    recipe, folder = tree
+    run_stage(recipe, folder, "code")
+    done = run_stage(recipe, folder, "long-context")
+    assert run_stage(recipe, folder, "long-context") == done
+    path = folder / "code" / "checkpoint" / "model.safetensors"
+    save_file({name: value + 0.01 for name, value in load_file(path).items()}, path)
+    with pytest.raises(CodecriaError, match="long-context: model changed since the finished run read it; bring back"):
+        run_stage(recipe, folder, "long-context")
+    shutil.rmtree(folder / "code")
+    assert run_stage(recipe, folder, "long-context") == done
 
 
 def test_one_stage_alone_builds_a_corpus_that_is_not_there(tree, tmp_path, monkeypatch):

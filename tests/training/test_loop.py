@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import shutil
@@ -134,29 +135,58 @@ def again(values, folder):
     return train(TrainRecipe.model_validate(values), folder / "run")
 
 
+@contextlib.contextmanager
+def other(folder, name):
+    """While the block runs, what a run reads under this name is another; then it is gone, then as it was."""
+    place = folder / ("talk.jsonl" if name == "conversations" else name)
+    kept = place.rename(folder / "kept")
+    if name == "corpus":
+        write_corpus(folder, "".join(f"Another text altogether, its line {number}.\n" for number in range(40)))
+    elif name == "conversations":
+        place.write_text(kept.read_text() + '{"instruction": "more", "output": "much more"}\n')
+    else:
+        shutil.copytree(kept, place)
+        weights = load_file(kept / "model.safetensors")
+        save_file({each: value + 0.01 for each, value in weights.items()}, place / "model.safetensors")
+    try:
+        yield place
+    finally:
+        if place.exists():
+            place.rename(folder / "other")
+            shutil.rmtree(folder / "other") if name != "conversations" else (folder / "other").unlink()
+        kept.replace(place)
+
+
 @pytest.mark.parametrize("name", ["corpus", "conversations", "model"])
 def test_a_run_does_not_go_on_with_other_inputs(killed, tmp_path, name):
     folder, values = killed
     shutil.copytree(folder / "run", tmp_path / "run")
-    kept = tmp_path / "kept"
-    if name == "corpus":
-        (folder / "corpus").rename(kept)
-        write_corpus(folder, "".join(f"Another text altogether, its line {number}.\n" for number in range(40)))
-    elif name == "conversations":
-        shutil.copy(folder / "talk.jsonl", kept)
-        with (folder / "talk.jsonl").open("a") as talk:
-            talk.write('{"instruction": "more", "output": "much more"}\n')
-    else:
-        shutil.copytree(folder / "model", kept)
-        weights = load_file(folder / "model" / "model.safetensors")
-        save_file({each: value + 0.01 for each, value in weights.items()}, folder / "model" / "model.safetensors")
-    try:
-        with pytest.raises(CodecriaError, match=rf"run: {name} changed since step 4, .*; bring back what was"):
+    changed = rf"run: {name} changed since step 4, .*; bring back what was"
+    with other(folder, name), pytest.raises(CodecriaError, match=changed):
+        again(values, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ended(killed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ended")
+    shutil.copytree(killed[0] / "run", folder / "run")
+    again(killed[1], folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["corpus", "conversations", "model"])
+def test_a_finished_run_is_not_given_for_other_inputs(killed, ended, tmp_path, name):
+    folder, values = killed
+    shutil.copytree(ended / "run", tmp_path / "run")
+    changed = rf"run: {name} changed since the finished run read it; bring back what was"
+    with other(folder, name) as place:
+        with pytest.raises(CodecriaError, match=changed):
             again(values, tmp_path)
-    finally:
-        place = folder / ("talk.jsonl" if name == "conversations" else name)
-        shutil.rmtree(place, ignore_errors=True)
-        kept.replace(place)
+        place.rename(tmp_path / "gone")  # what is not there any more cannot be another
+        assert again(values, tmp_path) == tmp_path / "run" / "checkpoint"
+        (tmp_path / "gone").rename(place)
+        (tmp_path / "run" / "inputs.json").unlink()  # as in a run of an earlier version
+        assert again(values, tmp_path) == tmp_path / "run" / "checkpoint"
 
 
 def test_a_run_goes_on_with_equal_inputs_made_anew_and_clears_what_a_kill_left(killed, tmp_path, monkeypatch):

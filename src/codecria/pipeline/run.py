@@ -29,7 +29,7 @@ from codecria.evaluation.report import write_report
 from codecria.evaluation.run import evaluate
 from codecria.evaluation.run_report import report_of
 from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe
-from codecria.training.loop import train
+from codecria.training.loop import check_finished, train
 from codecria.training.metrics import read_metrics
 from codecria.training.start import save_start
 
@@ -115,12 +115,14 @@ def run_stage(recipe: PipelineRecipe, folder: Path, name: str) -> Path:
     if name not in stages:
         raise CodecriaError(f"no stage is named '{name}'", where=folder, mend=f"stages: {', '.join(stages)}")
     stage, parent = stages[name], recipe.parent_of(name)
+    begins_from = recipe.foundation if parent == FOUNDATION else str(_model_of(recipe, folder, parent))
+    placed = stage.placed(begins_from, folder / "corpus")
     if _finished(recipe, folder, name):
+        if stage.checkpoint is None:
+            check_finished(placed, folder / name)
         return _model_of(recipe, folder, name)
     if not stage.model and not _finished(recipe, folder, parent):
         raise CodecriaError(f"the stage '{parent}' is not finished", where=folder, mend="run it first")
-    begins_from = recipe.foundation if parent == FOUNDATION else str(_model_of(recipe, folder, parent))
-    placed = stage.placed(begins_from, folder / "corpus")
     _say(3, f"stage {name}", f"{stage.steps} steps from {placed.model}")
     return train(placed, folder / name)
 
