@@ -192,14 +192,39 @@ def test_a_finished_run_is_not_given_for_other_inputs(killed, ended, tmp_path, n
 def test_a_run_goes_on_with_equal_inputs_made_anew_and_clears_what_a_kill_left(killed, tmp_path, monkeypatch):
     folder, values = killed
     shutil.copytree(folder / "run", tmp_path / "run")
-    (tmp_path / "run" / ".prepared.abcd.part").mkdir()
+    (tmp_path / "run" / "exports").mkdir()
+    for name in (".prepared.abcd.part", "exports/.step-00000002.abcd.part"):
+        (tmp_path / "run" / name / "inside").mkdir(parents=True)
+    (tmp_path / "run" / ".metrics.jsonl.abcd.part").write_text("{")
     monkeypatch.chdir(folder)
     shutil.rmtree(folder / "corpus")
     write_corpus(folder)
     # The same places, named from the working folder.
     again(values | {"model": "model", "corpus": "corpus"}, tmp_path)
     assert [line["step"] for line in exact(tmp_path / "run") if "loss" in line] == list(range(1, 9))
-    assert not list((tmp_path / "run").glob(".*.part"))
+    assert not list((tmp_path / "run").rglob(".*.part"))
+
+
+def test_exports_of_other_inputs_do_not_stay(killed, tmp_path):
+    """Killed before its first state, a run may begin again on another corpus."""
+    folder, values = killed
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "state")
+    old = tmp_path / "run" / "exports" / "step-00000002"
+    shutil.copytree(folder / "model", old)
+    with other(folder, "corpus") as corpus:
+        again(values | {"export_every_steps": 2}, tmp_path)
+        told = json.loads((old / "lineage.json").read_text())["corpus"]
+        assert told == read_manifest(corpus).fingerprint
+
+
+def test_exports_stay_where_a_run_begins_again_on_the_same_inputs(killed, tmp_path):
+    folder, values = killed
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "state")
+    (tmp_path / "run" / "exports" / "step-00000002").mkdir(parents=True)
+    again(values | {"export_every_steps": 2}, tmp_path)
+    assert not list((tmp_path / "run" / "exports" / "step-00000002").iterdir())
 
 
 def full_disk(*_, **__):

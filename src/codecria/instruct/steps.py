@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.table import Table
 
 from codecria.common.errors import CodecriaError
-from codecria.common.files import write_atomic
+from codecria.common.files import clear_parts, write_atomic
 from codecria.common.progress import progress_bar
 from codecria.common.random import digest
 from codecria.common.recipe import load_recipe
@@ -85,8 +85,7 @@ def run_step(
     starts = range(0, len(items), size)
     files = [folder / name / f"{start // size:05d}.jsonl" for start in starts]
     done = sum(min(size, len(items) - start) for start, file in zip(starts, files, strict=True) if file.exists())
-    for left in (folder / name).glob(".*.part"):  # half written when a run was killed
-        left.unlink()
+    clear_parts(folder / name)
     if done < len(items):
         with progress_bar(name, total=len(items), start=done) as bar:
             for start, file in zip(starts, files, strict=True):

@@ -24,7 +24,7 @@ from codecria.batches.loader import Sequences
 from codecria.batches.prepare import check_size, prepare
 from codecria.checkpoint.open import open_checkpoint
 from codecria.common.errors import CodecriaError
-from codecria.common.files import sha256_of_file, write_atomic
+from codecria.common.files import clear_parts, sha256_of_file, write_atomic
 from codecria.common.progress import progress_bar
 from codecria.common.random import digest
 from codecria.common.recipe import load_recipe
@@ -108,8 +108,7 @@ class Run:
         _check_share(recipe, world)
         prepared = folder / "prepared"
         if world.first:
-            for part in folder.glob(".*.part"):
-                shutil.rmtree(part, ignore_errors=True)  # a folder that a killed run was writing
+            clear_parts(folder, folder / "exports")
             _claim_inputs(folder, self.start)
             facts = prepare(Path(recipe.corpus), self.start.tokenizer, recipe.batches, prepared, recipe.seed)
             check_size(facts, recipe.sequences_per_step)
@@ -307,6 +306,8 @@ def _claim_inputs(folder: Path, start: Start) -> None:
     if states and path.exists():
         step = int(states[-1].name.removeprefix("step-"))
         _refuse_others(inputs, path, f"step {step}, where the run would go on")
+    elif path.exists() and json.loads(path.read_bytes()) != inputs:
+        shutil.rmtree(folder / "exports", ignore_errors=True)  # of a run on the others, begun anew here
     write_atomic(path, json.dumps(inputs, indent=1) + "\n")
 
 
