@@ -12,6 +12,7 @@ from codecria.batches.loader import Sequences
 from codecria.batches.prepare import prepare
 from codecria.checkpoint.open import load_model, open_checkpoint
 from codecria.common.errors import CodecriaError, explain_os_error
+from codecria.common.lock import alone
 from codecria.corpus.store import read_manifest
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
@@ -269,6 +270,44 @@ def test_a_corpus_that_is_moved_while_a_run_is_under_way_costs_no_checkpoint(rec
     checkpoint = train(recipe, tmp_path / "run", probes=[Move()])
     told = json.loads((checkpoint / "lineage.json").read_text())["corpus"]
     assert told == read_manifest(tmp_path / "moved").fingerprint
+
+
+def hold(folder, ready, end):
+    with alone(folder / "run", "another process is training here"):
+        ready.set()
+        end.wait(120)
+
+
+def test_a_second_process_in_a_run_s_folder_is_refused_and_touches_nothing(recipe_values, tmp_path):
+    recipe = TrainRecipe.model_validate(recipe_values | {"steps": 1})
+    part = tmp_path / "run" / ".prepared.abcd.part"
+    part.mkdir(parents=True)
+    ready, end = forks.event(), forks.event()
+    (process,) = forks.start(hold, tmp_path, ready, end)
+    assert ready.wait(120)
+    with pytest.raises(CodecriaError, match="run: another process is training here; wait until it has ended"):
+        train(recipe, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [part.name]
+    end.set()
+    process.join(60)
+    train(recipe, tmp_path / "run")
+    assert not part.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_is_held_to_its_end_and_one_that_is_done_wants_no_lock(recipe_values, tmp_path):
+    class Second:
+        every_steps = 1
+
+        def __call__(self, _model, _step):
+            with pytest.raises(CodecriaError, match="another process is training here"):
+                train(recipe, tmp_path / "run")
+            return {}
+
+    recipe = TrainRecipe.model_validate(recipe_values | {"steps": 1})
+    train(recipe, tmp_path / "run", probes=[Second()])
+    with alone(tmp_path / "run"):
+        assert train(recipe, tmp_path / "run") == tmp_path / "run" / "checkpoint"
 
 
 def test_only_the_last_states_are_kept(recipe_values, tmp_path):

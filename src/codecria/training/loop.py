@@ -25,6 +25,7 @@ from codecria.batches.prepare import check_size, prepare
 from codecria.checkpoint.open import open_checkpoint
 from codecria.common.errors import CodecriaError
 from codecria.common.files import clear_parts, sha256_of_file, write_atomic
+from codecria.common.lock import alone
 from codecria.common.progress import progress_bar
 from codecria.common.random import digest
 from codecria.common.recipe import load_recipe
@@ -80,20 +81,23 @@ def train(recipe: TrainRecipe, folder: Path, probes: Sequence[Probe] = ()) -> Pa
         The checkpoint folder.
 
     Raises:
-        CodecriaError: the folder holds a run of another recipe, or one on other inputs; the parent cannot be loaded,
+        CodecriaError: the folder holds a run of another recipe, or one on other inputs, or another process is training
+            there; the parent cannot be loaded,
             the corpus is smaller than one step, a tracker is not installed, or a step is bad.
         SystemExit: SIGTERM (status 143) or Ctrl-C (130) came; the state is saved.
     """
     checkpoint = folder / "checkpoint"
     check_trackers(recipe.watch.trackers)
-    with open_world(recipe.parallel, recipe.device) as world:
-        finished = (checkpoint / "lineage.json").exists()
+    with open_world(recipe.parallel, recipe.device) as world, contextlib.ExitStack() as held:
+        done = checkpoint / "lineage.json"
         if world.first:
+            if not done.exists():
+                held.enter_context(alone(folder, "another process is training here"))
             _claim(folder, recipe)
-            if finished:
+            if done.exists():
                 check_finished(recipe, folder)
         world.barrier()
-        if finished:
+        if done.exists():
             return checkpoint
         Run(recipe, folder, world, probes).go()
     return checkpoint
