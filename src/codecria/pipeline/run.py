@@ -28,7 +28,7 @@ from codecria.evaluation.recipe import EvaluateRecipe
 from codecria.evaluation.report import write_report
 from codecria.evaluation.run import evaluate
 from codecria.evaluation.run_report import report_of
-from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe
+from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe, infilling_methods
 from codecria.training.loop import check_finished, train
 from codecria.training.metrics import read_metrics
 from codecria.training.start import save_start
@@ -213,8 +213,8 @@ def _measure_beside(recipe: PipelineRecipe, model: str, corpus: Path, folder: Pa
     _say(4, "beside", model)
     changes: dict[str, Any] = {}
     for task, measured in recipe.evaluate.chosen():
-        asked = [method for method in getattr(measured, "methods", ()) if method != "left_to_right"]
-        changes[task.name] = measured.model_copy(update={"methods": tuple(asked)}) if asked else None
+        asked = infilling_methods(measured)
+        changes[task.name] = measured.model_copy(update={"methods": asked}) if asked else None
     chosen = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=changes)})
     return _measure(chosen, Path(model), corpus, folder / model.replace("/", "--"))
 
