@@ -12,11 +12,11 @@ import psutil
 import pytest
 
 from codecria.common.errors import CodecriaError
+from codecria.common.lock import alone
 from codecria.common.recipe import load_recipe, shipped_recipes
 from codecria.corpus.build import CorpusRecipe, HeldOutRecipe, build_corpus
 from codecria.corpus.examine import Examiner
 from codecria.corpus.filters import FilterRecipe
-from codecria.corpus.lock import alone
 from codecria.corpus.manifest import SPLITS, read_manifest
 from codecria.corpus.near_duplicates import NearDuplicateRecipe
 from codecria.corpus.parts import _PartWriter

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -163,6 +164,23 @@ def test_the_shortest_of_a_finished_run_are_asked_first(finished, packages, serv
     self_instruct(recipe(packages, server, questions=[source], tests=None), tmp_path / "again")
     lengths = sorted(len(each.solution) for each in read_triplets(finished))
     assert [len(each.question.reference) for each in read_triplets(tmp_path / "again")] == lengths[:2]
+
+
+def test_solutions_are_not_given_to_other_questions(finished, packages, server, tmp_path):
+    """A run whose questions come from another run, which is made anew with as many others."""
+    earlier = tmp_path / "earlier"
+    shutil.copytree(finished, earlier)
+    again = recipe(packages, server, questions=[{"type": "triplets", "run": str(earlier), "most": 2}], tests=None)
+    self_instruct(again, tmp_path / "again")
+    before = files(tmp_path / "again")
+    lines = (earlier / "triplets.jsonl").read_text().splitlines(keepends=True)
+    (earlier / "triplets.jsonl").write_text("".join(reversed(lines)))
+    with pytest.raises(CodecriaError, match=r"again/solutions: .* changed since .*; bring back .*, or name another"):
+        self_instruct(again, tmp_path / "again")
+    assert files(tmp_path / "again") == before
+    (earlier / "triplets.jsonl").write_text("".join(lines))
+    self_instruct(again, tmp_path / "again")
+    assert files(tmp_path / "again") == before
 
 
 def test_evaluation_material_is_left_out(finished, packages, server, tmp_path):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file, save_file
 
 from codecria.checkpoint.open import open_checkpoint
 from codecria.cli.pipeline import pipeline
@@ -157,6 +159,19 @@ def test_one_stage_alone_wants_its_parent(tree):
     assert run_stage(other, folder, "code").is_dir()  # what shapes no number may change
 
 
+def test_a_finished_stage_is_not_given_for_another_parent(tree):
+    recipe, folder = tree
+    run_stage(recipe, folder, "code")
+    done = run_stage(recipe, folder, "long-context")
+    assert run_stage(recipe, folder, "long-context") == done
+    path = folder / "code" / "checkpoint" / "model.safetensors"
+    save_file({name: value + 0.01 for name, value in load_file(path).items()}, path)
+    with pytest.raises(CodecriaError, match="long-context: model changed since the finished run read it; bring back"):
+        run_stage(recipe, folder, "long-context")
+    shutil.rmtree(folder / "code")
+    assert run_stage(recipe, folder, "long-context") == done
+
+
 def test_one_stage_alone_builds_a_corpus_that_is_not_there(tree, tmp_path, monkeypatch):
     recipe, folder = tree
     (tmp_path / "tree.yaml").write_text(recipe.to_yaml())
@@ -269,6 +284,42 @@ def test_one_stage_alone_is_measured_and_measures_may_change(given, tmp_path, mo
         PipelineRecipe.model_validate(
             {**recipe.model_dump(), "measures": [{"name": "a", "of": ["rust"], "tasks": {"human_eval": {}}}]}
         )
+
+
+def loaded(folder, **keys):
+    values = {"title": "t", "foundation": "f", "corpus": {}, "stages": [{"name": "code", **STAGE}], **keys}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    return load_recipe(PipelineRecipe, str(folder / "recipe.yaml"))
+
+
+@pytest.mark.parametrize("left_empty", [{}, {"corpus": None}, {"corpus": ""}])
+def test_measures_are_taken_on_a_folder_or_on_the_pipeline_s_corpus(tmp_path, left_empty):
+    scores = {"name": "scores", "tasks": {"perplexity": {}}, **left_empty}
+    recipe = loaded(tmp_path, measures=[scores, {**scores, "name": "own", "folder": "code"}])
+    assert load_recipe(PipelineRecipe, str(tmp_path / "recipe.yaml")) == recipe
+    pipeline_s, own = (each.placed("model", Path("corpus")) for each in recipe.measures)
+    assert (pipeline_s.corpus, pipeline_s.folder, own.corpus, own.folder) == ("corpus", None, None, "code")
+    assert PipelineRecipe.model_validate(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"beside": ["m"], "evaluate": {"perplexity": {}}}, "'evaluate' names no task that infills"),
+        (
+            {"beside": ["m"], "evaluate": {"single_line_corpus": {"methods": ["left_to_right"]}}},
+            "'evaluate' names no task that infills",
+        ),
+        ({"beside": ["m"]}, "'evaluate' names no task that infills"),
+        ({"measures": [{"name": "a", "tasks": {"human_eval": {}}}] * 2}, "two measures are named 'a'"),
+        ({"measures": [{"name": "a", "corpus": "c", "folder": "f", "tasks": {"perplexity": {}}}]}, "set one"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(tmp_path, keys, told):
+    with pytest.raises(CodecriaError, match=told) as error:
+        loaded(tmp_path, **keys)
+    assert "\n" not in str(error.value)
+    loaded(tmp_path, beside=["m"], evaluate={"perplexity": {}, "single_line_corpus": {}})
 
 
 def test_a_parent_comes_before_its_stage():

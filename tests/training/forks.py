@@ -37,6 +37,11 @@ def start(body, *arguments, ranks=1):
     return processes
 
 
+def event():
+    """An event that a process of these may be given."""
+    return _CONTEXT.Event()
+
+
 def run(body, *arguments, ranks=1):
     """The same, to the end."""
     processes = start(body, *arguments, ranks=ranks)

@@ -1,3 +1,5 @@
+import contextlib
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -9,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from codecria.batches.loader import Sequences
 from codecria.batches.prepare import prepare
 from codecria.checkpoint.open import load_model, open_checkpoint
-from codecria.common.errors import CodecriaError
+from codecria.common.errors import CodecriaError, explain_os_error
+from codecria.common.lock import alone
+from codecria.corpus.store import read_manifest
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
 from codecria.training.parallel import World
@@ -132,42 +136,178 @@ def again(values, folder):
     return train(TrainRecipe.model_validate(values), folder / "run")
 
 
+@contextlib.contextmanager
+def other(folder, name):
+    """While the block runs, what a run reads under this name is another; then it is gone, then as it was."""
+    place = folder / ("talk.jsonl" if name == "conversations" else name)
+    kept = place.rename(folder / "kept")
+    if name == "corpus":
+        write_corpus(folder, "".join(f"Another text altogether, its line {number}.\n" for number in range(40)))
+    elif name == "conversations":
+        place.write_text(kept.read_text() + '{"instruction": "more", "output": "much more"}\n')
+    else:
+        shutil.copytree(kept, place)
+        weights = load_file(kept / "model.safetensors")
+        save_file({each: value + 0.01 for each, value in weights.items()}, place / "model.safetensors")
+    try:
+        yield place
+    finally:
+        if place.exists():
+            place.rename(folder / "other")
+            shutil.rmtree(folder / "other") if name != "conversations" else (folder / "other").unlink()
+        kept.replace(place)
+
+
 @pytest.mark.parametrize("name", ["corpus", "conversations", "model"])
 def test_a_run_does_not_go_on_with_other_inputs(killed, tmp_path, name):
     folder, values = killed
     shutil.copytree(folder / "run", tmp_path / "run")
-    kept = tmp_path / "kept"
-    if name == "corpus":
-        (folder / "corpus").rename(kept)
-        write_corpus(folder, "".join(f"Another text altogether, its line {number}.\n" for number in range(40)))
-    elif name == "conversations":
-        shutil.copy(folder / "talk.jsonl", kept)
-        with (folder / "talk.jsonl").open("a") as talk:
-            talk.write('{"instruction": "more", "output": "much more"}\n')
-    else:
-        shutil.copytree(folder / "model", kept)
-        weights = load_file(folder / "model" / "model.safetensors")
-        save_file({each: value + 0.01 for each, value in weights.items()}, folder / "model" / "model.safetensors")
-    try:
-        with pytest.raises(CodecriaError, match=rf"run: {name} changed since step 4, .*; bring back what was"):
+    changed = rf"run: {name} changed since step 4, .*; bring back what was"
+    with other(folder, name), pytest.raises(CodecriaError, match=changed):
+        again(values, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ended(killed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ended")
+    shutil.copytree(killed[0] / "run", folder / "run")
+    again(killed[1], folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["corpus", "conversations", "model"])
+def test_a_finished_run_is_not_given_for_other_inputs(killed, ended, tmp_path, name):
+    folder, values = killed
+    shutil.copytree(ended / "run", tmp_path / "run")
+    changed = rf"run: {name} changed since the finished run read it; bring back what was"
+    with other(folder, name) as place:
+        with pytest.raises(CodecriaError, match=changed):
             again(values, tmp_path)
-    finally:
-        place = folder / ("talk.jsonl" if name == "conversations" else name)
-        shutil.rmtree(place, ignore_errors=True)
-        kept.replace(place)
+        place.rename(tmp_path / "gone")  # what is not there any more cannot be another
+        assert again(values, tmp_path) == tmp_path / "run" / "checkpoint"
+        (tmp_path / "gone").rename(place)
+        (tmp_path / "run" / "inputs.json").unlink()  # as in a run of an earlier version
+        assert again(values, tmp_path) == tmp_path / "run" / "checkpoint"
 
 
 def test_a_run_goes_on_with_equal_inputs_made_anew_and_clears_what_a_kill_left(killed, tmp_path, monkeypatch):
     folder, values = killed
     shutil.copytree(folder / "run", tmp_path / "run")
-    (tmp_path / "run" / ".prepared.abcd.part").mkdir()
+    (tmp_path / "run" / "exports").mkdir()
+    for name in (".prepared.abcd.part", "exports/.step-00000002.abcd.part"):
+        (tmp_path / "run" / name / "inside").mkdir(parents=True)
+    (tmp_path / "run" / ".metrics.jsonl.abcd.part").write_text("{")
     monkeypatch.chdir(folder)
     shutil.rmtree(folder / "corpus")
     write_corpus(folder)
     # The same places, named from the working folder.
     again(values | {"model": "model", "corpus": "corpus"}, tmp_path)
     assert [line["step"] for line in exact(tmp_path / "run") if "loss" in line] == list(range(1, 9))
-    assert not list((tmp_path / "run").glob(".*.part"))
+    assert not list((tmp_path / "run").rglob(".*.part"))
+
+
+def test_exports_of_other_inputs_do_not_stay(killed, tmp_path):
+    """Killed before its first state, a run may begin again on another corpus."""
+    folder, values = killed
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "state")
+    old = tmp_path / "run" / "exports" / "step-00000002"
+    shutil.copytree(folder / "model", old)
+    with other(folder, "corpus") as corpus:
+        again(values | {"export_every_steps": 2}, tmp_path)
+        told = json.loads((old / "lineage.json").read_text())["corpus"]
+        assert told == read_manifest(corpus).fingerprint
+
+
+def test_exports_stay_where_a_run_begins_again_on_the_same_inputs(killed, tmp_path):
+    folder, values = killed
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "state")
+    (tmp_path / "run" / "exports" / "step-00000002").mkdir(parents=True)
+    again(values | {"export_every_steps": 2}, tmp_path)
+    assert not list((tmp_path / "run" / "exports" / "step-00000002").iterdir())
+
+
+def full_disk(*_, **__):
+    raise explain_os_error(OSError(errno.ENOSPC, "full"), "model.safetensors")
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["whole", "adapters"])
+def test_a_last_export_that_fails_costs_no_step(recipe_values, tmp_path, monkeypatch, lora):
+    recipe, folder = TrainRecipe.model_validate(recipe_values | {"steps": 3, "lora": lora}), tmp_path / "run"
+    with monkeypatch.context() as patched, pytest.raises(CodecriaError, match="no space left on the disk"):
+        patched.setattr("codecria.training.loop.write_adapter", full_disk)
+        patched.setattr("codecria.training.export.save_huggingface", full_disk)
+        train(recipe, folder)
+    assert [path.name for path in saved_states(folder / "state")] == ["step-00000003"]
+    lines = (folder / "metrics.jsonl").read_bytes()
+    assert json.loads((train(recipe, folder) / "lineage.json").read_text())["steps"] == 3
+    assert (folder / "metrics.jsonl").read_bytes() == lines
+    assert not (folder / "state").exists()
+
+
+def test_a_last_state_that_cannot_be_written_is_told_and_costs_no_export(recipe_values, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("codecria.training.state._Writer.write_data", full)
+    recipe = TrainRecipe.model_validate(recipe_values | {"steps": 3})
+    assert json.loads((train(recipe, tmp_path / "run") / "lineage.json").read_text())["steps"] == 3
+    assert "step-00000003: no space left on the disk; " in capsys.readouterr().err
+
+
+def test_a_corpus_that_is_moved_while_a_run_is_under_way_costs_no_checkpoint(recipe_values, tmp_path):
+    class Move:
+        every_steps = 3
+
+        def __call__(self, _model, step):
+            if step:
+                (tmp_path / "corpus").rename(tmp_path / "moved")
+            return {}
+
+    shutil.copytree(recipe_values["corpus"], tmp_path / "corpus")
+    recipe = TrainRecipe.model_validate(recipe_values | {"steps": 3, "corpus": str(tmp_path / "corpus")})
+    checkpoint = train(recipe, tmp_path / "run", probes=[Move()])
+    told = json.loads((checkpoint / "lineage.json").read_text())["corpus"]
+    assert told == read_manifest(tmp_path / "moved").fingerprint
+
+
+def hold(folder, ready, end):
+    with alone(folder / "run", "another process is training here"):
+        ready.set()
+        end.wait(120)
+
+
+def test_a_second_process_in_a_run_s_folder_is_refused_and_touches_nothing(recipe_values, tmp_path):
+    recipe = TrainRecipe.model_validate(recipe_values | {"steps": 1})
+    part = tmp_path / "run" / ".prepared.abcd.part"
+    part.mkdir(parents=True)
+    ready, end = forks.event(), forks.event()
+    (process,) = forks.start(hold, tmp_path, ready, end)
+    assert ready.wait(120)
+    with pytest.raises(CodecriaError, match="run: another process is training here; wait until it has ended"):
+        train(recipe, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [part.name]
+    end.set()
+    process.join(60)
+    train(recipe, tmp_path / "run")
+    assert not part.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_is_held_to_its_end_and_one_that_is_done_wants_no_lock(recipe_values, tmp_path):
+    class Second:
+        every_steps = 1
+
+        def __call__(self, _model, _step):
+            with pytest.raises(CodecriaError, match="another process is training here"):
+                train(recipe, tmp_path / "run")
+            return {}
+
+    recipe = TrainRecipe.model_validate(recipe_values | {"steps": 1})
+    train(recipe, tmp_path / "run", probes=[Second()])
+    with alone(tmp_path / "run"):
+        assert train(recipe, tmp_path / "run") == tmp_path / "run" / "checkpoint"
 
 
 def test_only_the_last_states_are_kept(recipe_values, tmp_path):

@@ -5,7 +5,7 @@ import torch
 
 from codecria.common.errors import CodecriaError
 from codecria.training.recipe import TrainRecipe
-from codecria.training.start import add_rows, begin
+from codecria.training.start import add_rows, begin, save_start
 
 
 def test_new_rows_differ_from_one_another_and_lie_among_the_old():
@@ -35,3 +35,9 @@ def test_syntax_needs_its_grammars_before_anything_is_read(recipe_values, monkey
     monkeypatch.setitem(sys.modules, "tree_sitter_language_pack", None)
     with pytest.raises(CodecriaError, match="grammars, which are not installed"):
         begin(TrainRecipe.model_validate(recipe_values))
+
+
+def test_what_a_kill_left_beside_a_saved_start_is_cleared(recipe_values, tmp_path):
+    (tmp_path / ".checkpoint.abcd.part" / "inside").mkdir(parents=True)
+    save_start(TrainRecipe.model_validate(recipe_values), tmp_path / "checkpoint")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

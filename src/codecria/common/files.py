@@ -123,6 +123,16 @@ def recover_folder(path: Path) -> None:
             old.replace(path)
 
 
+def clear_parts(*folders: Path) -> None:
+    """Remove the files and folders that a killed process was writing in these; nobody else may be writing there."""
+    for folder in folders:
+        for part in folder.glob(".*.part"):
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
+
+
 def sha256_of_file(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in blocks."""
     with Path(path).open("rb") as file:

@@ -22,13 +22,13 @@ import numpy as np
 
 from codecria.common.errors import CodecriaError
 from codecria.common.files import sha256_of_file, sync_folder, write_atomic
+from codecria.common.lock import alone
 from codecria.common.progress import console, progress_bar
 from codecria.common.random import digest
 from codecria.corpus.copies import Copies, find_copies
 from codecria.corpus.decontaminate import DecontaminationRecipe
 from codecria.corpus.examine import Examiner
 from codecria.corpus.intake import Intake, TakeIn, list_units
-from codecria.corpus.lock import alone
 from codecria.corpus.manifest import MANIFEST, SPLITS, TIMINGS, Manifest, Tally, merge_splits, read_manifest
 from codecria.corpus.recipe import CorpusRecipe
 from codecria.corpus.record import append_manifest, count_dropped, make_manifest

@@ -17,9 +17,9 @@ from pydantic import Field, ValidationError
 
 from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_folder, read_bytes, sha256_of_file, write_atomic
+from codecria.common.lock import alone
 from codecria.common.progress import console, progress_bar
 from codecria.common.recipe import Recipe
-from codecria.corpus.lock import alone
 from codecria.corpus.registries.clients import Apt, MissingError, fetch_with_npm, fetch_with_pip
 
 if TYPE_CHECKING:

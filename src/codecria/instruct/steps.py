@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.table import Table
 
 from codecria.common.errors import CodecriaError
-from codecria.common.files import write_atomic
+from codecria.common.files import clear_parts, write_atomic
 from codecria.common.progress import progress_bar
+from codecria.common.random import digest
 from codecria.common.recipe import load_recipe
 from codecria.instruct.question import read_lines, to_lines
 
@@ -76,12 +77,15 @@ def run_step(
         items: what is worked on; the same at every start.
         size: items of a group.
         work: makes a group's rows.
+
+    Raises:
+        CodecriaError: the groups that are there are of other items.
     """
+    _claim_items(folder / name, items)
     starts = range(0, len(items), size)
     files = [folder / name / f"{start // size:05d}.jsonl" for start in starts]
     done = sum(min(size, len(items) - start) for start, file in zip(starts, files, strict=True) if file.exists())
-    for left in (folder / name).glob(".*.part"):  # half written when a run was killed
-        left.unlink()
+    clear_parts(folder / name)
     if done < len(items):
         with progress_bar(name, total=len(items), start=done) as bar:
             for start, file in zip(starts, files, strict=True):
@@ -90,6 +94,15 @@ def run_step(
                     write_atomic(file, to_lines(work(part)))
                     bar.advance(len(part))
     return [row for file in files for row in read_lines(file)]
+
+
+def _claim_items(folder: Path, items: Sequence[Any]) -> None:
+    """Write a digest of the items, or find that groups are of the same: rows are theirs by place alone."""
+    path, key = folder / "items.digest", digest(*map(repr, items)).hex()
+    if path.exists() and path.read_text() != key:
+        mend = "bring back what was there, or name another folder"
+        raise CodecriaError("what it works on changed since it was begun", where=folder, mend=mend)
+    write_atomic(path, key)
 
 
 def dropped(why: str, id: str) -> Row:

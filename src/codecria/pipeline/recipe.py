@@ -16,6 +16,8 @@ from codecria.training.recipe import TrainRecipe
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from codecria.evaluation.protocol import TaskRecipe
+
 
 FOUNDATION = "foundation"
 
@@ -55,7 +57,7 @@ class StageMeasures(EvaluateRecipe):
         name: names its folder.
         of: stages, or `foundation`; all of them when absent.
         checkpoint: left empty: the stage's.
-        corpus: the pipeline's when left empty.
+        corpus: the pipeline's when left empty, unless a `folder` is named.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -63,12 +65,23 @@ class StageMeasures(EvaluateRecipe):
     checkpoint: str = ""
     corpus: str | None = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _held_out_files_are_the_folder_or_the_pipeline_s(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("corpus"):  # pyright: ignore
+            return {**values, "corpus": "" if values.get("folder") is None else None}  # pyright: ignore
+        return values  # pyright: ignore
+
     def placed(self, checkpoint: str | Path, corpus: Path) -> EvaluateRecipe:
         """The evaluation of one model."""
         values = self.model_dump(exclude={"name", "of"})
-        return EvaluateRecipe.model_validate(
-            {**values, "checkpoint": str(checkpoint), "corpus": self.corpus or str(corpus)}
-        )
+        held_out = str(corpus) if self.corpus == "" else self.corpus
+        return EvaluateRecipe.model_validate({**values, "checkpoint": str(checkpoint), "corpus": held_out})
+
+
+def infilling_methods(measured: TaskRecipe) -> tuple[str, ...]:
+    """A task's ways of asking that infill: none of most tasks."""
+    return tuple(each for each in getattr(measured, "methods", ()) if each != "left_to_right")
 
 
 class PipelineRecipe(Recipe):
@@ -112,12 +125,16 @@ class PipelineRecipe(Recipe):
 
     @model_validator(mode="after")
     def _beside_is_measured(self) -> Self:
-        if self.beside and self.evaluate is None:
-            raise ValueError("'beside' names models to measure, but 'evaluate' names no measures")
+        chosen = () if self.evaluate is None else self.evaluate.chosen()
+        if self.beside and not any(infilling_methods(measured) for _, measured in chosen):
+            raise ValueError("'beside' names models to measure, but 'evaluate' names no task that infills")
         return self
 
     @model_validator(mode="after")
     def _measured_stages_are_there(self) -> Self:
+        names = [each.name for each in self.measures]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two measures are named '{twice[0]}'")
         known = [FOUNDATION, *(stage.name for stage in self.stages)]
         if unknown := [name for each in self.measures for name in each.of or () if name not in known]:
             raise ValueError(f"measures are taken of '{unknown[0]}', which is none of {', '.join(known)}")

@@ -28,8 +28,8 @@ from codecria.evaluation.recipe import EvaluateRecipe
 from codecria.evaluation.report import write_report
 from codecria.evaluation.run import evaluate
 from codecria.evaluation.run_report import report_of
-from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe
-from codecria.training.loop import train
+from codecria.pipeline.recipe import FOUNDATION, PipelineRecipe, infilling_methods
+from codecria.training.loop import check_finished, train
 from codecria.training.metrics import read_metrics
 from codecria.training.start import save_start
 
@@ -115,12 +115,14 @@ def run_stage(recipe: PipelineRecipe, folder: Path, name: str) -> Path:
     if name not in stages:
         raise CodecriaError(f"no stage is named '{name}'", where=folder, mend=f"stages: {', '.join(stages)}")
     stage, parent = stages[name], recipe.parent_of(name)
+    begins_from = recipe.foundation if parent == FOUNDATION else str(_model_of(recipe, folder, parent))
+    placed = stage.placed(begins_from, folder / "corpus")
     if _finished(recipe, folder, name):
+        if stage.checkpoint is None:
+            check_finished(placed, folder / name)
         return _model_of(recipe, folder, name)
     if not stage.model and not _finished(recipe, folder, parent):
         raise CodecriaError(f"the stage '{parent}' is not finished", where=folder, mend="run it first")
-    begins_from = recipe.foundation if parent == FOUNDATION else str(_model_of(recipe, folder, parent))
-    placed = stage.placed(begins_from, folder / "corpus")
     _say(3, f"stage {name}", f"{stage.steps} steps from {placed.model}")
     return train(placed, folder / name)
 
@@ -211,8 +213,8 @@ def _measure_beside(recipe: PipelineRecipe, model: str, corpus: Path, folder: Pa
     _say(4, "beside", model)
     changes: dict[str, Any] = {}
     for task, measured in recipe.evaluate.chosen():
-        asked = [method for method in getattr(measured, "methods", ()) if method != "left_to_right"]
-        changes[task.name] = measured.model_copy(update={"methods": tuple(asked)}) if asked else None
+        asked = infilling_methods(measured)
+        changes[task.name] = measured.model_copy(update={"methods": asked}) if asked else None
     chosen = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update=changes)})
     return _measure(chosen, Path(model), corpus, folder / model.replace("/", "--"))
 

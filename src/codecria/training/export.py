@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from codecria.training.state import Counter
 
 
-def export_model(
-    model: Transformer, start: Start, counter: Counter, recipe: TrainRecipe, folder: Path, world: World
-) -> None:
-    """Write the model as it is now. Every rank calls it: each tensor is gathered in its turn, the first rank writes."""
+def export_model(model: Transformer, start: Start, counter: Counter, run: Path, folder: Path, world: World) -> None:
+    """Write the model of a run as it is now into a folder.
+
+    Every rank calls it: each tensor is gathered in its turn, the first rank writes.
+    """
     tensors = gathered_weights(model, start)
     if world.first:
-        _write(folder, tensors, start, recipe, counter)
+        _write(folder, tensors, start, run, counter)
     else:
         for _ in tensors:
             pass
@@ -80,7 +81,7 @@ def export_state(run: Path, step: int | None, folder: Path) -> int:
         load(held, storage_reader=FileSystemReader(states[step]), no_dist=True)
         return held[saved]
 
-    _write(folder, plain_weights(start, read), start, recipe, read_facts(states[step])[0])
+    _write(folder, plain_weights(start, read), start, run, read_facts(states[step])[0])
     return step
 
 
@@ -110,12 +111,14 @@ def plain_weights(start: Start, read: Callable[[str], Tensor]) -> Iterator[tuple
             yield name, read(name)
 
 
-def lineage(recipe: TrainRecipe, start: Start, counter: Counter) -> dict[str, Any]:
+def lineage(run: Path, start: Start, counter: Counter) -> dict[str, Any]:
     """What `lineage.json` says: parent and its licence, corpus, recipe, how far, versions."""
-    manifest = read_manifest(Path(recipe.corpus))
+    recipe, inputs = start.recipe, run / "inputs.json"  # a run of an earlier version may have none
+    # What was prepared counts: the corpus itself may be gone by now.
+    told = json.loads(inputs.read_bytes())["corpus"] if inputs.exists() else None
     return {
         "parent": {"path": recipe.model, "licence": start.parent.licence},
-        "corpus": manifest.fingerprint,
+        "corpus": told or read_manifest(Path(recipe.corpus)).fingerprint,
         "recipe": json.loads(recipe.model_dump_json()),
         "steps": counter.step,
         "tokens": counter.tokens,
@@ -128,13 +131,11 @@ def lineage(recipe: TrainRecipe, start: Start, counter: Counter) -> dict[str, An
     }
 
 
-def _write(
-    folder: Path, tensors: Iterator[tuple[str, Tensor]], start: Start, recipe: TrainRecipe, counter: Counter
-) -> None:
+def _write(folder: Path, tensors: Iterator[tuple[str, Tensor]], start: Start, run: Path, counter: Counter) -> None:
     save_huggingface(
         folder,
         tensors,
         start.description,
-        dtype=torch.bfloat16 if recipe.export_precision == "bf16" else torch.float32,
-        lineage=lineage(recipe, start, counter),
+        dtype=torch.bfloat16 if start.recipe.export_precision == "bf16" else torch.float32,
+        lineage=lineage(run, start, counter),
     )

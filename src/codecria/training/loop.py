@@ -22,8 +22,10 @@ import torch
 from codecria.batches.conversations import conversation_files
 from codecria.batches.loader import Sequences
 from codecria.batches.prepare import check_size, prepare
+from codecria.checkpoint.open import open_checkpoint
 from codecria.common.errors import CodecriaError
-from codecria.common.files import sha256_of_file, write_atomic
+from codecria.common.files import clear_parts, sha256_of_file, write_atomic
+from codecria.common.lock import alone
 from codecria.common.progress import progress_bar
 from codecria.common.random import digest
 from codecria.common.recipe import load_recipe
@@ -45,9 +47,10 @@ from codecria.training.validation import Validation
 from codecria.training.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from codecria.batches.loader import Sequence as Row
+    from codecria.checkpoint.source import Checkpoint
     from codecria.model.transformer import Transformer
     from codecria.training.parallel import World
     from codecria.training.start import Start
@@ -78,17 +81,23 @@ def train(recipe: TrainRecipe, folder: Path, probes: Sequence[Probe] = ()) -> Pa
         The checkpoint folder.
 
     Raises:
-        CodecriaError: the folder holds a run of another recipe, or one under way on other inputs; the parent cannot be
-            loaded, the corpus is smaller than one step, a tracker is not installed, or a step is bad.
+        CodecriaError: the folder holds a run of another recipe, or one on other inputs, or another process is training
+            there; the parent cannot be loaded,
+            the corpus is smaller than one step, a tracker is not installed, or a step is bad.
         SystemExit: SIGTERM (status 143) or Ctrl-C (130) came; the state is saved.
     """
     checkpoint = folder / "checkpoint"
     check_trackers(recipe.watch.trackers)
-    with open_world(recipe.parallel, recipe.device) as world:
+    with open_world(recipe.parallel, recipe.device) as world, contextlib.ExitStack() as held:
+        done = checkpoint / "lineage.json"
         if world.first:
+            if not done.exists():
+                held.enter_context(alone(folder, "another process is training here"))
             _claim(folder, recipe)
+            if done.exists():
+                check_finished(recipe, folder)
         world.barrier()
-        if (checkpoint / "lineage.json").exists():
+        if done.exists():
             return checkpoint
         Run(recipe, folder, world, probes).go()
     return checkpoint
@@ -103,8 +112,7 @@ class Run:
         _check_share(recipe, world)
         prepared = folder / "prepared"
         if world.first:
-            for part in folder.glob(".*.part"):
-                shutil.rmtree(part, ignore_errors=True)  # a folder that a killed run was writing
+            clear_parts(folder, folder / "exports")
             _claim_inputs(folder, self.start)
             facts = prepare(Path(recipe.corpus), self.start.tokenizer, recipe.batches, prepared, recipe.seed)
             check_size(facts, recipe.sequences_per_step)
@@ -141,16 +149,25 @@ class Run:
         finally:
             # The thread that writes a state uses the ranks' group: it must be done before they part.
             self.journal.close()
-            self.states.finish()
+            self._finish_states()
         if self.recipe.lora is not None:
-            history = lineage(self.recipe, self.start, self.counter)
+            history = lineage(self.folder, self.start, self.counter)
             write_adapter(self.model, self.start, self.folder / "adapter", self.world, history)
         self.export(self.folder / "checkpoint")
         self.states.clear()
 
     def export(self, folder: Path) -> None:
         """Write the model as it is now as a checkpoint folder. Every rank calls it."""
-        export_model(self.model, self.start, self.counter, self.recipe, folder, self.world)
+        export_model(self.model, self.start, self.counter, self.folder, folder, self.world)
+
+    def _finish_states(self) -> None:
+        try:
+            self.states.finish()
+        except CodecriaError as error:
+            if self.counter.step < self.recipe.steps:
+                raise
+            if self.world.first:  # a disk without room for a state may have room for the checkpoint
+                print(f"{error}; going on to the checkpoint", file=sys.stderr)
 
     def _steps(self, probed: bool) -> None:
         recipe, counter = self.recipe, self.counter
@@ -164,7 +181,8 @@ class Run:
             while counter.step < recipe.steps:
                 bar.advance(1, note=self._step(stream))
                 self._leave_if_asked(preemption)
-                if counter.step < recipe.steps and counter.step % recipe.checkpoint_every_steps == 0:
+                # The last step's too: what is written after it may fail, or be killed.
+                if counter.step == recipe.steps or counter.step % recipe.checkpoint_every_steps == 0:
                     self.states.save(self.model, self.optimiser, counter)
                 self._between_steps()
             self._leave_if_asked(preemption)
@@ -269,19 +287,52 @@ def _shaping(recipe: TrainRecipe) -> dict[str, Any]:
     return {**recipe.shaping(), "model": Path(recipe.model).resolve(), "corpus": Path(recipe.corpus).resolve()}
 
 
+def _inputs(recipe: TrainRecipe, parent: Checkpoint | None = None) -> dict[str, Callable[[], Any]]:
+    """What a run reads; each gives its hash."""
+    told = recipe.batches.conversations
+    return {
+        "model": lambda: _sample(parent or open_checkpoint(recipe.model)),
+        "corpus": lambda: read_manifest(Path(recipe.corpus)).fingerprint,
+        "conversations": lambda: [sha256_of_file(file) for file in conversation_files(Path(told))] if told else [],
+    }
+
+
+def _sample(parent: Checkpoint) -> str:
+    # One matrix vouches for the parent: reading all would take as long as loading it.
+    matrix = parent.source.read("model.layers.0.self_attn.q_proj.weight", torch.float32).numpy()
+    return digest(json.dumps(parent.hf_config, sort_keys=True), matrix.tobytes()).hex()
+
+
 def _claim_inputs(folder: Path, start: Start) -> None:
     """Write what the run reads into the folder, or check that a run with a saved state goes on with the same."""
-    told, parent = start.recipe.batches.conversations, start.parent
-    # One matrix vouches for the parent: reading all would take as long as loading it.
-    sample = parent.source.read("model.layers.0.self_attn.q_proj.weight", torch.float32).numpy()
-    inputs = {
-        "model": digest(json.dumps(parent.hf_config, sort_keys=True), sample.tobytes()).hex(),
-        "corpus": read_manifest(Path(start.recipe.corpus)).fingerprint,
-        "conversations": [sha256_of_file(file) for file in conversation_files(Path(told))] if told else [],
-    }
+    inputs = {name: read() for name, read in _inputs(start.recipe, start.parent).items()}
     path, states = folder / "inputs.json", saved_states(folder / "state")
-    held = json.loads(path.read_bytes()) if states and path.exists() else inputs
-    if changed := " and ".join(name for name in inputs if held[name] != inputs[name]):
-        what = f"{changed} changed since step {int(states[-1].name.removeprefix('step-'))}, where the run would go on"
-        raise CodecriaError(what, where=folder, mend="bring back what was there, or name another folder")
+    if states and path.exists():
+        step = int(states[-1].name.removeprefix("step-"))
+        _refuse_others(inputs, path, f"step {step}, where the run would go on")
+    elif path.exists() and json.loads(path.read_bytes()) != inputs:
+        shutil.rmtree(folder / "exports", ignore_errors=True)  # of a run on the others, begun anew here
     write_atomic(path, json.dumps(inputs, indent=1) + "\n")
+
+
+def check_finished(recipe: TrainRecipe, folder: Path) -> None:
+    """Find that what a finished run read is still the same, as far as it is still there.
+
+    Raises:
+        CodecriaError: it changed; names what.
+    """
+    path, there = folder / "inputs.json", dict[str, Any]()
+    if not path.exists():  # a run of an earlier version
+        return
+    for name, read in _inputs(recipe).items():
+        if name != "model" or Path(recipe.model).exists():  # nothing is downloaded for a run that is done
+            with contextlib.suppress(CodecriaError):
+                there[name] = read()
+    _refuse_others(there, path, "the finished run read it")
+
+
+def _refuse_others(inputs: dict[str, Any], path: Path, since: str) -> None:
+    held = json.loads(path.read_bytes())
+    if changed := " and ".join(name for name in inputs if held[name] != inputs[name]):
+        mend = "bring back what was there, or name another folder"
+        raise CodecriaError(f"{changed} changed since {since}", where=path.parent, mend=mend)

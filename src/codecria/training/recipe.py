@@ -153,7 +153,7 @@ class TrainRecipe(Recipe):
         device: `auto`, `cpu`, `cuda`.
         parallel: how the stage is spread over ranks.
         loader_workers: processes that make sequences ahead; 0 makes them in a thread.
-        checkpoint_every_steps: how often the state that a killed run resumes from is written.
+        checkpoint_every_steps: how often the state that a killed run resumes from is written; after the last step too.
         keep_states: how many of them stay on disk.
         milestone_every_steps: states at multiples of this stay for good.
         export_every_steps: a checkpoint folder `exports/step-N` at multiples of this.

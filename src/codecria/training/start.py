@@ -13,6 +13,7 @@ from codecria.checkpoint.open import open_checkpoint
 from codecria.checkpoint.source import Description
 from codecria.checkpoint.tensors import EMBEDDING, HEAD
 from codecria.common.errors import CodecriaError
+from codecria.common.files import clear_parts
 from codecria.common.random import draw_bits
 from codecria.infill.syntax import require_syntax
 from codecria.model.transformer import Transformer
@@ -196,9 +197,13 @@ def add_rows(table_VD: Tensor, vocab_size: int, key: int) -> Tensor:
 
 
 def save_start(recipe: TrainRecipe, folder: Path) -> None:
-    """Write what a stage begins with as a checkpoint folder: the parent, new rows untrained. Once written it stays."""
+    """Write what a stage begins with as a checkpoint folder: the parent, new rows untrained. Once written it stays.
+
+    Nothing else is kept beside it: what a killed process was writing there is removed.
+    """
     if (folder / "config.json").exists():
         return
+    clear_parts(folder.parent)
     start = begin(recipe)
     dtype = torch.bfloat16 if recipe.export_precision == "bf16" else torch.float32
     save_huggingface(folder, start.plain_weights(), start.description, dtype=dtype)

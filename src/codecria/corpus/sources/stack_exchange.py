@@ -23,9 +23,9 @@ from pydantic import Field
 
 from codecria.common.errors import CodecriaError
 from codecria.common.files import atomic_folder, cache_folder
+from codecria.common.lock import alone
 from codecria.common.recipe import Recipe
 from codecria.corpus.licence import UNKNOWN, canonical
-from codecria.corpus.lock import alone
 from codecria.corpus.markup import html_to_markdown
 from codecria.corpus.sources.source import Refused, SourceFile, UnreadableError
 from codecria.corpus.sources.walk import printable
