@@ -123,10 +123,10 @@ def recover_folder(path: Path) -> None:
             old.replace(path)
 
 
-def clear_parts(*folders: Path) -> None:
-    """Remove the files and folders that a killed process was writing in these; nobody else may be writing there."""
+def clear_parts(*folders: Path, of: str = "*") -> None:
+    """Remove what a killed process was writing in these folders, or of one name there; nobody else may be writing it."""
     for folder in folders:
-        for part in folder.glob(".*.part"):
+        for part in folder.glob(f".{of}.part"):
             if part.is_dir():
                 shutil.rmtree(part, ignore_errors=True)
             else:

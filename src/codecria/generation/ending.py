@@ -54,7 +54,7 @@ class FavourEnd:
         weights_C = (weights_1C[0] / weights_1C[0].sum()).tolist()
         shares = {id: share for id, share in zip(ids_1C[0].tolist(), weights_C, strict=True) if share > 0}
         # An end that a healed prompt's first token may not be is none here, nor one that the model lacks.
-        possible = [id for id in self._ends if id < len(logits_V) and bool(logits_V[id].isfinite())]
+        possible = [id for id in self._ends if 0 <= id < len(logits_V) and bool(logits_V[id].isfinite())]
         last = max(possible, key=lambda id: float(logits_V[id]), default=None)
         kept = self._kept(shares, last)
         logits_V.fill_(-torch.inf)

@@ -197,13 +197,10 @@ def add_rows(table_VD: Tensor, vocab_size: int, key: int) -> Tensor:
 
 
 def save_start(recipe: TrainRecipe, folder: Path) -> None:
-    """Write what a stage begins with as a checkpoint folder: the parent, new rows untrained. Once written it stays.
-
-    Nothing else is kept beside it: what a killed process was writing there is removed.
-    """
+    """Write what a stage begins with as a checkpoint folder: the parent, new rows untrained. Once written it stays."""
     if (folder / "config.json").exists():
         return
-    clear_parts(folder.parent)
+    clear_parts(folder.parent, of=f"{folder.name}.*")
     start = begin(recipe)
     dtype = torch.bfloat16 if recipe.export_precision == "bf16" else torch.float32
     save_huggingface(folder, start.plain_weights(), start.description, dtype=dtype)
