@@ -51,12 +51,13 @@ def write_lines(
 def by_hand(subject: LocalSubject, line: Line, method: Method, max_tokens: int) -> tuple[str, bool]:
     """Greedy text, the whole text through the model for each token; the first one among those that are allowed."""
     tokenizer, prompt = subject.tokenizer, subject.asking.prompt(line, method)
-    healed = b""
+    healed, taken_back = b"", None
     if line.prefix:
-        healed, prompt = tokenizer.token_bytes(prompt[-1]), prompt[:-1]
+        healed, taken_back, prompt = tokenizer.token_bytes(prompt[-1]), prompt[-1:], prompt[:-1]
     ids = prompt or [tokenizer.eos_ids[0]]
     start, ended = len(ids), False
-    while len(ids) - start < max_tokens and not ended:
+    # The token taken back, where it comes again, is none of them.
+    while len(ids) - start - (ids[start : start + 1] == taken_back) < max_tokens and not ended:
         with torch.no_grad():
             logits_V = subject.model.logits(subject.model(torch.tensor([ids])))[0, -1].clone()
         logits_V[list(reserved_ids(tokenizer))] = -torch.inf

@@ -225,7 +225,7 @@ def test_load_opens_a_checkpoint_and_answers(smollm2_gguf):
     model = codecria.load(smollm2_gguf, dtype="fp32", device="cpu")
     result = model.complete("The capital of France is", max_tokens=3, logprobs=True)
     assert result.text.startswith(" Paris")
-    assert len(result.log_probabilities) == len(result.ids) == 3
+    assert len(result.log_probabilities) == len(result.ids) == 4  # " is" is taken back and comes again
     answer = model.chat([{"role": "user", "content": "What is 2+2? Only the number."}], max_tokens=20)
     assert "4" in answer.text and "<|" not in answer.text
     assert answer.finish_reason == "stop"
@@ -260,3 +260,56 @@ def test_healed_samples_do_not_depend_on_their_company(infilling_tokenizer):
     options = {"temperature": 1.0, "seed": 9, "max_tokens": 6}
     together = [samples[0].text for samples in model.complete_many(prompts, **options)]
     assert together == [model.complete(prompt, **options).text for prompt in prompts]
+
+
+def taking_back(tokenizer, prompt, *after):
+    """A model that writes `after` behind a prompt, and the prompt's last token where it is taken back."""
+    ids = [*tokenizer.bos_ids, *tokenizer.encode(prompt)]
+    return scripted_code_model(tokenizer, [*ids[-2:], *(tokenizer.encode_infilling(text)[0] for text in after)])
+
+
+@pytest.mark.parametrize("drafts", [0, 8])
+def test_the_token_taken_back_is_not_one_of_max_tokens(tokenizer, drafts):
+    model = taking_back(tokenizer, "import os\n", "def", "x", "=", "(", ")")
+    model.engine.draft_tokens = drafts
+    for tokens in range(5):
+        options = {"max_tokens": tokens, "logprobs": True}
+        plain, healed = (model.complete("import os\n", heal=heal, **options) for heal in (False, True))
+        assert (healed.text, healed.finish_reason) == (plain.text, plain.finish_reason)
+        assert len(plain.ids) == tokens
+        assert healed.ids == (model.tokenizer.encode_infilling("\n") if tokens else []) + plain.ids
+        assert len(healed.log_probabilities) == len(healed.ids)
+        [pair] = model.complete_many(["import os\n"], n=2, max_tokens=tokens)
+        assert [each.text for each in pair] == [plain.text] * 2
+
+
+def test_a_longer_token_than_the_one_taken_back_is_one_of_max_tokens(infilling_tokenizer):
+    model = taking_back(infilling_tokenizer, "import os\n", "def")
+    prepared = model.prepare_completion("import os\n")
+    longer = next(id for id in prepared.text.first_ids if id != prepared.text.guess)
+    result = model.complete("import os\n", max_tokens=1, logit_bias={longer: 9.0})
+    assert result.ids == [longer]
+
+
+def test_what_was_taken_back_goes_to_the_contexts_end(tokenizer):
+    model = random_code_model(tokenizer, max_positions=16)
+    prompt = next(text for text in ("x" + "(\n" * each for each in range(16)) if len(tokenizer.encode(text)) > 10)
+    plain, healed = (model.complete(prompt, heal=heal, max_tokens=99) for heal in (False, True))
+    assert len(plain.ids) + plain.prompt_tokens == len(healed.ids) + healed.prompt_tokens == 16
+
+
+@pytest.mark.parametrize("drafts", [0, 8])
+@pytest.mark.parametrize("least", [0, 1, 2])
+def test_the_token_taken_back_ends_no_text(tokenizer, least, drafts):
+    model = taking_back(tokenizer, "import os\n", "def", "x", ";", "=")
+    model.engine.draft_tokens = drafts
+    (newline,) = tokenizer.encode_infilling("\n")
+    (end,) = tokenizer.encode_infilling(";")
+    options = {"stop_ids": [newline, end], "min_tokens": least, "max_tokens": 9}
+    plain, healed = (model.complete("import os\n", heal=heal, **options) for heal in (False, True))
+    assert (healed.text, healed.finish_reason) == (plain.text, "stop") == ("defx", "stop")
+    # Written first, it is still the prompt's: the text has at least so many tokens of its own.
+    options = {"stop_ids": [newline, tokenizer.encode_infilling("x")[0]], "min_tokens": least, "max_tokens": 4}
+    plain, healed = (model.complete("import os\n", heal=heal, **options) for heal in (False, True))
+    assert (healed.text, healed.finish_reason) == (plain.text, plain.finish_reason)
+    assert (len(plain.ids) == 1) == (least < 2)

@@ -11,6 +11,7 @@ from codecria.tokenizer.templates import FORMATS
 from codecria.training.loop import train
 from codecria.training.lora import plain_weights
 from codecria.training.metrics import read_metrics
+from codecria.training.plan import shape_after, shape_of
 from codecria.training.recipe import TrainRecipe
 from codecria.training.start import begin
 from codecria.training.state import trainable
@@ -101,6 +102,18 @@ def test_going_on_needs_an_adapter_of_the_same_shape(recipe_values, tmp_path, lo
         values["model"] = str(tmp_path / model)
     with pytest.raises(CodecriaError, match=what):
         begin(TrainRecipe.model_validate(values | {"lora": lora}))
+
+
+def test_markers_are_not_added_to_an_adapter_that_goes_on(recipe_values, tmp_path):
+    lora = {"rank": 4, "alpha": 8}
+    plain = recipe_values["batches"] | {"infill": {"rate": 0.0, "level": "context"}}
+    train(TrainRecipe.model_validate(recipe_values | {"lora": lora, "steps": 1, "batches": plain}), tmp_path)
+    on = recipe_values | {"lora": lora | {"go_on": True}, "model": str(tmp_path / "adapter")}
+    recipe = TrainRecipe.model_validate(on)
+    for planned in (lambda: begin(recipe), lambda: shape_after(recipe, shape_of(recipe.model))):
+        with pytest.raises(CodecriaError, match=r"has no rows for the infill markers.*infill\.rate: 0, or leave lora"):
+            planned()
+    assert begin(TrainRecipe.model_validate(on | {"batches": plain})).new_rows == 0
 
 
 def test_an_adapter_has_the_chat_template_that_its_stage_was_given(recipe_values, tmp_path):

@@ -234,7 +234,7 @@ class Engine:
                 f"logit_bias names the token {outside[0]} and the model has {self.model.config.vocab_size} of them",
                 mend="use the model's own tokenizer",
             )
-        limits = [min(each.max_tokens, self._room(prompt)) for prompt, each in zip(prompts, options, strict=True)]
+        rooms = [self._room(prompt) for prompt, _ in zip(prompts, options, strict=True)]
         fresh = secrets.randbits(63)
         seeds = [fresh if each.seed is None else each.seed for each in options]
         return (
@@ -244,7 +244,7 @@ class Engine:
                 None if texts is None else texts[place],
                 place,
                 seeds[place],
-                limits[place],
+                rooms[place],
                 priority,
             )
             for place, prompt in enumerate(prompts)

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 _MOST = 1e30
 
 
-def penalise(scores_V: Tensor, options: SamplingOptions, prompt: Sequence[int], written: Sequence[int]) -> None:
-    """Add biases and take penalties off one row, in place.
+def penalise(
+    scores_V: Tensor, options: SamplingOptions, prompt: Sequence[int], written: Sequence[int], of_prompt: int = 0
+) -> None:
+    """Add biases and take penalties off one row, in place; the first `of_prompt` of `written` are the prompt's.
 
     The repetition penalty is transformers' `RepetitionPenaltyLogitsProcessor`; presence and frequency are those of
     OpenAI's interface, which look at the text alone.
@@ -36,7 +38,7 @@ def penalise(scores_V: Tensor, options: SamplingOptions, prompt: Sequence[int], 
         penalty = min(max(options.repetition_penalty, 1 / _MOST), _MOST)
         scores_V[ids_U] = torch.where(found_U < 0, found_U * penalty, found_U / penalty)
     if written and (options.presence_penalty or options.frequency_penalty):
-        counts = Counter(written)
+        counts = Counter(written[of_prompt:])
         ids_U = torch.tensor(list(counts), device=scores_V.device)
         counts_U = torch.tensor(list(counts.values()), device=scores_V.device)
         penalties_U = options.presence_penalty + options.frequency_penalty * counts_U.double()

@@ -38,7 +38,8 @@ class SamplingOptions:
     """How a text is generated.
 
     Attributes:
-        max_tokens: at most so many tokens; 0 only reads the prompt into the cache.
+        max_tokens: at most so many tokens; 0 only reads the prompt into the cache. A prompt's last token that healing
+            took back and that comes again is none of them.
         min_tokens: before so many tokens none of `stop_ids` is chosen; strings and rules of the text still end it.
         temperature: scores are divided by it; 0 always takes the best token.
         top_p: keep the fewest best tokens whose probabilities sum to this share; 1 keeps all.
@@ -122,6 +123,7 @@ class Wanted(NamedTuple):
         prompt: ids of the prompt, for the repetition penalty.
         written: ids written so far, for all penalties.
         narrow: a filter of the text's own, which takes scores of one row out in place before the others act.
+        guess: the token that healing took back; written first, it is the prompt's.
     """
 
     options: SamplingOptions
@@ -129,6 +131,12 @@ class Wanted(NamedTuple):
     prompt: Sequence[int] = ()
     written: Sequence[int] = ()
     narrow: Callable[[Tensor], None] | None = None
+    guess: int | None = None
+
+    @property
+    def of_prompt(self) -> int:
+        """How many of `written` are the prompt's: 1 where the token taken back has come again."""
+        return int(bool(self.written) and self.written[0] == self.guess)
 
 
 class Choice(NamedTuple):
@@ -160,7 +168,7 @@ def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
     reported = [row for row, each in enumerate(wanted) if each.options.logprobs]
     plain_BV = logits_BV[reported] if reported else logits_BV
     for row, each in enumerate(wanted):
-        penalise(logits_BV[row], each.options, each.prompt, each.written)
+        penalise(logits_BV[row], each.options, each.prompt, each.written, each.of_prompt)
     forbid(logits_BV, [_forbidden(each) for each in wanted])
     for row, each in enumerate(wanted):
         if each.narrow is not None:
@@ -193,9 +201,10 @@ def choose(logits_BV: Tensor, wanted: Sequence[Wanted]) -> list[Choice | None]:
 
 
 def _forbidden(wanted: Wanted) -> tuple[int, ...]:
-    options = wanted.options
-    early = len(wanted.written) < options.min_tokens
-    return (*options.forbidden_ids, *options.stop_ids) if early else options.forbidden_ids
+    options, written = wanted.options, wanted.written
+    if len(written) - wanted.of_prompt >= options.min_tokens:
+        return options.forbidden_ids
+    return (*options.forbidden_ids, *(id for id in options.stop_ids if written or id != wanted.guess))
 
 
 def _most_probable(log_probabilities_V: Tensor, count: int) -> tuple[tuple[int, float], ...]:

@@ -101,9 +101,10 @@ class Sequence:
         prompt: token ids.
         options: how it is generated.
         first_ids: tokens that the first one must be among; None for any.
-        guess: a first token worth trying; None for none.
+        guess: the token that healing took back, as the first one worth trying; None for none.
         narrow: takes scores out before a token is drawn; see `stopping.TextPlan`.
-        limit: how many tokens it may have: `max_tokens`, or fewer where the context ends before.
+        limit: how many tokens it may have: `max_tokens`, one more for the prompt's own where that may come again, or
+            fewer where the context ends before.
         reused: prompt tokens found in the cache; None until the prompt is first looked at.
         finished: whether nothing follows; a sequence that was cancelled or has failed has no `finish_reason`.
         error: why it failed.
@@ -165,7 +166,11 @@ class Sequence:
         """Take the next token."""
         if near_tie:
             self.near_ties.append(len(self.ids))
-        if id in self._stop_ids:
+        # The token that healing took back is the prompt's: it ends nothing and does not count.
+        taken_back = not self.ids and id == self.guess
+        if not self.ids and not taken_back:
+            self.limit = min(self.limit, self.options.max_tokens)
+        if id in self._stop_ids and not taken_back:
             self._emit(id, self._finish_text(), log_probability, "stop", best)
             return
         self.ids.append(id)
@@ -225,11 +230,12 @@ def samples_of(
     text: TextPlan | None,
     place: int,
     seed: int,
-    limit: int,
+    room: int,
     priority: Priority,
 ) -> list[Sequence]:
-    """The samples of prompt number `place`, with their common stem; `limit` is the most tokens of each."""
+    """The samples of prompt number `place`, with their common stem; the context holds `room` tokens behind it."""
     prompt, stem = list(prompt), Stem(options.n)
+    healed = text is not None and text.guess is not None and options.max_tokens > 0
     return [
         Sequence(
             prompt,
@@ -237,7 +243,7 @@ def samples_of(
             place=place,
             sample=sample,
             seed=seed,
-            limit=limit,
+            limit=min(options.max_tokens + healed, room),
             watch=None if text is None else TextWatch(text.new_decoder(), text.rules, options.stop, text.returns),
             first_ids=None if text is None else text.first_ids,
             guess=None if text is None else text.guess,

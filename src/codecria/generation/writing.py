@@ -225,4 +225,4 @@ def _wanted(sequence: Sequence, written: list[int]) -> Wanted:
     draw = 0.0
     if sequence.options.temperature:
         draw = sampling_draw(sequence.seed, sequence.sample, len(written))
-    return Wanted(sequence.options, draw, sequence.prompt, written, sequence.narrow)
+    return Wanted(sequence.options, draw, sequence.prompt, written, sequence.narrow, sequence.guess)

@@ -19,6 +19,7 @@ from codecria.model.transformer import Transformer
 from codecria.tokenizer.sentinels import find_sentinels
 from codecria.training.lora import add_lora
 from codecria.training.recipe import TrainRecipe
+from codecria.training.start import check_markers
 
 if TYPE_CHECKING:
     from codecria.training.recipe import ParallelRecipe
@@ -126,6 +127,7 @@ def shape_of(model: str) -> Shape:
 def shape_after(recipe: TrainRecipe, parent: Shape) -> Shape:
     """The shape a stage makes of its parent's: what `training.start.begin` does, without a tokenizer."""
     adds = recipe.batches.infill.rate > 0 and not parent.marked
+    check_markers(recipe, adds=adds)
     rows = max(parent.ids + _ADDED_ROWS, parent.config.vocab_size) if adds else parent.config.vocab_size
     config = replace(
         parent.config,

@@ -148,7 +148,9 @@ def begin(recipe: TrainRecipe) -> Start:
         config = replace(config, vocab_size=max(tokenizer.vocab_size, config.vocab_size))
         new_rows = config.vocab_size - known_rows
     if recipe.lora is not None and recipe.lora.go_on:
-        new_rows = _require_adapter(parent, recipe.lora).new_rows
+        adapter = _require_adapter(parent, recipe.lora)
+        check_markers(recipe, adds=new_rows > 0)
+        new_rows = adapter.new_rows
     if recipe.rope_theta is not None:
         config = replace(config, rope_theta=recipe.rope_theta)
     if recipe.max_positions is not None:
@@ -161,6 +163,13 @@ def begin(recipe: TrainRecipe) -> Start:
             mend="shorten batches.sequence_tokens, or set max_positions and a higher rope_theta (the paper: 1e6)",
         )
     return Start(recipe, config, tokenizer, sentinels if recipe.batches.infill.rate > 0 else None, new_rows, parent)
+
+
+def check_markers(recipe: TrainRecipe, *, adds: bool) -> None:
+    """Raise CodecriaError where a stage that goes on with an adapter adds markers: it has no rows to learn them in."""
+    if adds and recipe.lora is not None and recipe.lora.go_on:
+        mend = "set batches.infill.rate: 0, or leave lora.go_on out to begin a new one"
+        raise CodecriaError("the adapter has no rows for the infill markers", where=recipe.model, mend=mend)
 
 
 def _require_adapter(parent: Checkpoint, lora: LoraRecipe) -> AdaptedTensors:
