@@ -124,7 +124,7 @@ def recover_folder(path: Path) -> None:
 
 
 def clear_parts(*folders: Path, of: str = "*") -> None:
-    """Remove what a killed process was writing in these folders, or of one name there; nobody else may be writing it."""
+    """Remove what a killed process was writing in these folders, or of one name; nobody else may be writing it."""
     for folder in folders:
         for part in folder.glob(f".{of}.part"):
             if part.is_dir():
