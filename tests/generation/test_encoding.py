@@ -1,4 +1,5 @@
 import argparse
+import weakref
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,32 @@ def test_a_key_costs_a_piece_not_the_text(tokenizer):
         encoded.clear()
         remembering.encode(SOURCE[5000 : 8000 + typed])
         assert sum(encoded) < 600
+
+
+def test_what_is_remembered_of_text_without_spaces_has_a_bound(tokenizer):
+    class Ids(list):
+        """A list that can be watched."""
+
+    made = []
+
+    class Watched:
+        def encode(self, text):
+            ids = Ids(tokenizer.encode(text))
+            made.append((weakref.ref(ids), len(text)))
+            return ids
+
+        def encode_infilling(self, text):
+            ids = Ids(tokenizer.encode_infilling(text))
+            made.append((weakref.ref(ids), len(text)))
+            return ids
+
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+    encoder = RememberingEncoder(Watched())
+    text, suffix = "猫は、" * 1000, "犬。" * 1000
+    for typed in range(100):
+        assert encoder.encode(text + "x" * typed) == tokenizer.encode(text + "x" * typed)
+        assert encoder.encode_infilling(suffix) == tokenizer.encode_infilling(suffix)
+    assert len(made) == 101  # what does not change is encoded once
+    assert sum(length for ids, length in made if ids() is not None) < 20 * len(text)

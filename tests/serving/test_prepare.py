@@ -1,15 +1,21 @@
+import asyncio
 import math
 
 import pytest
 
 from codecria.generation.code_model import CodeModel, load
+from codecria.generation.preparing import Preparer
 from codecria.generation.sampling import SamplingOptions
 from codecria.infill.layout import infill_prompt
+from codecria.serving.dialects.llama_cpp import infill
 from codecria.serving.prepare import LEAST_WINDOW, prepare
-from codecria.serving.problems import BadRequest, TooLong, Unsupported
-from codecria.serving.requests import Chat, Complete, Infill, TextRequest
+from codecria.serving.problems import BadRequest, Busy, TooLong, Unsupported
+from codecria.serving.requests import Chat, Complete, Infill, ModelInfo, TextRequest
+from codecria.serving.routes import Call
+from codecria.serving.settings import Settings
 from codecria.tokenizer.tokenizer import Tokenizer
 from tests.generation.conftest import random_model
+from tests.serving.captured import captured
 from tests.serving.conftest import PREFIX, SUFFIX
 from tests.tokenizer.conftest import CODE_LLAMA_PIECES, Piece, PieceKind, model_bytes
 
@@ -72,6 +78,45 @@ def test_the_window_is_what_is_read_in_time(code_model):
     assert 0.7 * LEAST_WINDOW < tokens(1, 10.0) <= LEAST_WINDOW
     # What is read ahead is what a usual request will want.
     assert tokens(None, None, 0) == tokens(None, None, 128)
+
+
+class Noting:
+    """A backend that keeps what it is asked for, and has no room."""
+
+    def __init__(self, model):
+        self.tokenizer, self.sentinels = model.tokenizer, model.sentinels
+        self.info = ModelInfo("tiny", model.max_positions, 0, 0, 0, 0, 0)
+
+    def submit(self, request):
+        self.asked = request
+        raise Busy("full")
+
+
+@pytest.mark.parametrize("tokens_per_s", [20_000, 4000, 2000, 10, None])
+@pytest.mark.parametrize("plugin", ["llama_vim", "llama_vscode"])
+def test_what_is_read_ahead_is_what_the_request_that_follows_shows(code_model, plugin, tokens_per_s):
+    extra = [{"filename": f"{name}.py", "text": f"{name} = 1\n" * 40} for name in "abcdefgh"]
+    asked = []
+    for name in (f"{plugin}_ahead", plugin):
+        backend = Noting(code_model)
+        body = {**captured(name).body, "input_extra": extra}
+        with pytest.raises(Busy):
+            asyncio.run(infill(Call(backend, Settings(), None, body, {}, {}, {})))
+        asked.append(backend.asked)
+    ahead, real = (prepare(code_model, each, tokens_per_s).ids for each in asked)
+    files = ahead.index(code_model.sentinels.suffix)
+    assert files > 500
+    assert ahead[: files + 1] == real[: files + 1]
+
+
+@pytest.mark.parametrize("positions", [40, 200, 256])
+def test_a_small_context_can_be_read_ahead(code_model, positions):
+    model = Preparer(code_model.tokenizer, positions)
+    prompts = (
+        prepare(model, TextRequest(Infill("x = 1\n" * 500, SUFFIX), SamplingOptions(max_tokens=most)), None).ids
+        for most in (0, 128)
+    )
+    assert next(prompts) == next(prompts)
 
 
 def test_prompts_that_cannot_fit(code_model, plain_folder):

@@ -13,13 +13,15 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from codecria.tokenizer.tokenizer import Tokenizer
 
 _PIECE = re.compile(r".{120,}?[A-Za-z](?=[ \n])|.+", re.DOTALL)
 _CROSSES = re.compile(rb"[A-Za-z][ \n]")
 _PIECES = 4096
+# Text without spaces behind letters, as Chinese or a table, is one piece, of which each key makes another.
+_LONG_CHARACTERS, _LONG_PIECES = 1000, 8
 
 
 class RememberingEncoder:
@@ -27,8 +29,8 @@ class RememberingEncoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._begun = functools.lru_cache(_PIECES)(tokenizer.encode)
-        self._continued = functools.lru_cache(_PIECES)(tokenizer.encode_infilling)
+        self._begun = _remembered(tokenizer.encode)
+        self._continued = _remembered(tokenizer.encode_infilling)
 
     @property
     def bos_ids(self) -> list[int]:
@@ -72,3 +74,9 @@ class RememberingEncoder:
     def _separates(self) -> bool:
         """Whether no token crosses a place where a piece may end."""
         return not any(_CROSSES.search(self._tokenizer.token_bytes(id)) for id in range(self._tokenizer.vocab_size))
+
+
+def _remembered(encode: Callable[[str], list[int]]) -> Callable[[str], list[int]]:
+    """The same, remembering what it gave: of many short pieces and of a few long ones."""
+    short, long = (functools.lru_cache(most)(encode) for most in (_PIECES, _LONG_PIECES))
+    return lambda text: (long if len(text) > _LONG_CHARACTERS else short)(text)

@@ -22,7 +22,9 @@ LEAST_WINDOW = 1024
 _MOST_CHARACTERS = 64
 _FILE_CHARACTERS = 8
 _FILES = 64
-_USUAL_TOKENS = 127  # and the one that is kept free in any case
+# What llama.vim and llama.vscode want, when they do not read ahead; one token more is kept free in any case.
+_USUAL_TOKENS = 127
+_USUAL_MS = 500
 
 
 def prepare(model: Preparer, request: TextRequest, tokens_per_s: float | None) -> Prepared:
@@ -41,7 +43,7 @@ def prepare(model: Preparer, request: TextRequest, tokens_per_s: float | None) -
         case Complete(prompt, heal):
             prepared = _complete(model, prompt, heal, options)
         case Infill() as task:
-            prepared = _infill(model, task, options, _window(model, request.prompt_ms, tokens_per_s))
+            prepared = _infill(model, task, options, _window(model, request, tokens_per_s))
         case Chat(messages):
             refuse_endless(model.max_positions, len(messages))
             prepared = model.prepare_chat(json.loads(messages), **options)
@@ -71,9 +73,6 @@ def _infill(model: Preparer, task: Infill, options: Options, window: int) -> Pre
         what = "infill is not supported by this model: its tokenizer has no infill markers"
         raise Unsupported(what, mend="serve one that `codecria models` marks as infilling")
     most = model.max_positions * _FILE_CHARACTERS
-    if not options.get("max_tokens") and window > LEAST_WINDOW:
-        # Reading ahead for a request that will come: as much is kept free as that one will want.
-        window -= _USUAL_TOKENS
     asked: InfillOptions = {
         **options,
         # A key then changes the prompt's end alone, and the rest is in the cache.
@@ -92,12 +91,17 @@ def _infill(model: Preparer, task: Infill, options: Options, window: int) -> Pre
     return prepared
 
 
-def _window(model: Preparer, prompt_ms: float | None, tokens_per_s: float | None) -> int:
-    """Tokens that are read in time: a power of two, so that it stays the same while the rate wavers."""
-    if not prompt_ms or not tokens_per_s:
-        return model.max_positions
-    readable = int(tokens_per_s * prompt_ms / 1000)
-    return min(model.max_positions, max(LEAST_WINDOW, 1 << max(readable.bit_length() - 1, 0)))
+def _window(model: Preparer, request: TextRequest, tokens_per_s: float | None) -> int:
+    """Tokens that are read in time: a power of two, so that it stays the same while the rate wavers.
+
+    What is read ahead of a request is what that one will show, however little time is asked for: as much is kept free.
+    """
+    ahead = not request.sampling.max_tokens
+    window = model.max_positions
+    if request.prompt_ms and tokens_per_s:
+        readable = int(tokens_per_s * max(request.prompt_ms, _USUAL_MS if ahead else 0) / 1000)
+        window = min(window, max(LEAST_WINDOW, 1 << max(readable.bit_length() - 1, 0)))
+    return window - min(_USUAL_TOKENS, window // 2 - 1) if ahead else window
 
 
 def _options(request: TextRequest) -> Options:
