@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def files(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*.json*")) if path.is_file()}
 
 
-def test_the_model_that_was_trained_solves_the_next_round(tmp_path_factory, packages, tmp_path):
+def test_the_model_that_was_trained_solves_the_next_round(tmp_path_factory, packages, tmp_path, monkeypatch):
     torch.set_num_threads(1)
     right = "[PYTHON]\ndef clamp(value, low=0):\n    return max(low, min(value, 3))\n[/PYTHON]"
     with scripted(lambda prompt, _seed: right if "def clamp" in prompt else "no idea") as server:
@@ -44,8 +45,10 @@ def test_the_model_that_was_trained_solves_the_next_round(tmp_path_factory, pack
         first, second = run_rounds(values, tmp_path / "run")
         asked, made = len(server.bodies), files(tmp_path / "run")
         assert run_rounds(values, tmp_path / "run") == [first, second]
+        assert files(tmp_path / "run") == made
+        monkeypatch.chdir(tmp_path)
+        assert run_rounds(values, Path("run"))[0] == first
         assert len(server.bodies) == asked
-    assert files(tmp_path / "run") == made
     assert (first.round, first.solved, first.new, first.passed, first.samples) == (1, 1, 1, 1, 2 * first.questions - 1)
     # Three steps on one answer teach a model of 60,000 weights nothing; but it is the one that was asked.
     assert second.model == str(tmp_path / "run" / "round-1" / "training" / "checkpoint")

@@ -75,6 +75,16 @@ def test_running_again_does_nothing(finished):
     assert changed <= {"samples.jsonl", "results.json"}  # summed up again from the groups, to the same bytes
 
 
+def test_its_folder_and_what_it_reads_may_be_named_from_the_working_folder(finished, monkeypatch):
+    recipe, done = finished
+    times = {path: path.stat().st_mtime_ns for path in done.folder.rglob("*.jsonl") if path.parent.name == "groups"}
+    monkeypatch.chdir(done.folder.parent)
+    again = run_pipeline(recipe.model_copy(update={"foundation": "model"}), Path(done.folder.name))
+    assert again.checkpoint.resolve() == done.checkpoint
+    run_pipeline(recipe, done.folder)  # what it says of itself has the whole paths again
+    assert {path: path.stat().st_mtime_ns for path in times} == times and times
+
+
 def test_another_recipe_is_refused(finished):
     recipe, done = finished
     with pytest.raises(CodecriaError, match="seed differ"):

@@ -201,7 +201,8 @@ def test_a_run_goes_on_with_equal_inputs_made_anew_and_clears_what_a_kill_left(k
     shutil.rmtree(folder / "corpus")
     write_corpus(folder)
     # The same places, named from the working folder.
-    again(values | {"model": "model", "corpus": "corpus"}, tmp_path)
+    named = {"model": "model", "corpus": "corpus", "batches": values["batches"] | {"conversations": "talk.jsonl"}}
+    again(values | named, tmp_path)
     assert [line["step"] for line in exact(tmp_path / "run") if "loss" in line] == list(range(1, 9))
     assert not list((tmp_path / "run").rglob(".*.part"))
 

@@ -9,6 +9,7 @@ seen from the file. It may stand at the top or in any section. Sections are merg
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import typing
 from pathlib import Path
@@ -30,6 +31,21 @@ class Recipe(BaseModel):
     def to_yaml(self) -> str:
         """The whole recipe with every default written out; loading it again gives an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def resolved(value: Any) -> Any:
+    """A recipe's values to compare: a text that is a path of what is there is that path from the root.
+
+    The same place may be named from the working folder or from the root.
+    """
+    if isinstance(value, dict):
+        return {key: resolved(each) for key, each in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [resolved(each) for each in cast("list[Any]", value)]
+    if isinstance(value, str) and value:
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # nothing there, too long, with NUL, a loop
+            return str(Path(value).resolve(strict=True))
+    return value
 
 
 R = TypeVar("R", bound=Recipe)

@@ -33,6 +33,7 @@ from codecria.common.errors import CodecriaError
 from codecria.common.files import sha256_of_file, write_atomic
 from codecria.common.progress import progress_bar
 from codecria.common.random import digest
+from codecria.common.recipe import resolved
 from codecria.corpus.folder_documents import folder_documents
 from codecria.corpus.manifest import MANIFEST, read_manifest
 from codecria.evaluation.contamination import find_contamination
@@ -254,7 +255,7 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         write_atomic(path, _json(config))
         return
-    there, here = json.loads(path.read_text(encoding="utf-8")), json.loads(_json(config))
+    there, here = (resolved(json.loads(text)) for text in (path.read_text(encoding="utf-8"), _json(config)))
     if there != here:
         changed = " and another ".join(name for name in here if there.get(name) != here[name])
         mend = "name another folder, or remove this one"

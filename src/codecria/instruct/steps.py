@@ -15,7 +15,7 @@ from codecria.common.errors import CodecriaError
 from codecria.common.files import clear_parts, write_atomic
 from codecria.common.progress import progress_bar
 from codecria.common.random import digest
-from codecria.common.recipe import load_recipe
+from codecria.common.recipe import load_recipe, resolved
 from codecria.instruct.question import read_lines, to_lines
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def claim(folder: Path, recipe: Recipe, free: Collection[str] = ()) -> None:
     if not path.exists():
         write_atomic(path, recipe.to_yaml())
         return
-    old, new = load_recipe(type(recipe), path).model_dump(mode="json"), recipe.model_dump(mode="json")
+    old, new = (resolved(each.model_dump(mode="json")) for each in (load_recipe(type(recipe), path), recipe))
     if keys := [key for key in new if old[key] != new[key] and key not in free]:
         what = f"holds a run of another recipe: {', '.join(keys)} differ"
         raise CodecriaError(what, where=folder, mend="name another folder, or remove this one")

@@ -22,7 +22,7 @@ from codecria.batches.recipe import BatchRecipe, InfillRecipe
 from codecria.common.errors import CodecriaError
 from codecria.common.files import write_atomic
 from codecria.common.progress import console
-from codecria.common.recipe import load_recipe
+from codecria.common.recipe import load_recipe, resolved
 from codecria.corpus.build import build_corpus
 from codecria.evaluation.recipe import EvaluateRecipe
 from codecria.evaluation.report import write_report
@@ -224,7 +224,7 @@ def _claim(folder: Path, recipe: PipelineRecipe) -> None:
     if not path.exists():
         write_atomic(path, recipe.to_yaml())
         return
-    old, new = load_recipe(PipelineRecipe, path).shaping(), recipe.shaping()
+    old, new = (resolved(each.shaping()) for each in (load_recipe(PipelineRecipe, path), recipe))
     if old != new:
         keys = ", ".join(key for key in new if old[key] != new[key])
         what = f"holds a run of another recipe: {keys} differ"

@@ -28,7 +28,7 @@ from codecria.common.files import clear_parts, sha256_of_file, write_atomic
 from codecria.common.lock import alone
 from codecria.common.progress import progress_bar
 from codecria.common.random import digest
-from codecria.common.recipe import load_recipe
+from codecria.common.recipe import load_recipe, resolved
 from codecria.corpus.store import read_manifest
 from codecria.model.precision import compute_dtype
 from codecria.training.adapter import write_adapter
@@ -283,8 +283,9 @@ def _claim(folder: Path, recipe: TrainRecipe) -> None:
 
 
 def _shaping(recipe: TrainRecipe) -> dict[str, Any]:
-    # The same place may be named from the working folder or from the root.
-    return {**recipe.shaping(), "model": Path(recipe.model).resolve(), "corpus": Path(recipe.corpus).resolve()}
+    # These two also where they are gone.
+    places = {"model": Path(recipe.model).resolve(), "corpus": Path(recipe.corpus).resolve()}
+    return {**resolved(recipe.shaping()), **places}
 
 
 def _inputs(recipe: TrainRecipe, parent: Checkpoint | None = None) -> dict[str, Callable[[], Any]]:
