@@ -43,13 +43,13 @@ def write_infilling_checkpoint(folder: Path, plain: Path) -> Path:
     return folder
 
 
-def write_tiny_checkpoint(folder: Path, vocab_size: int = 600) -> Path:
+def write_tiny_checkpoint(folder: Path, vocab_size: int = 600, markers: tuple[str, ...] = ()) -> Path:
     """A Hugging Face folder with random weights and a tokenizer without infill markers."""
     folder.mkdir(parents=True, exist_ok=True)
     bpe = tokenizers.Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
-    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *markers]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )

@@ -6,12 +6,15 @@ from torch.nn import functional as F
 from codecria.batches.loader import KINDS_OF_TOKENS, Sequences
 from codecria.batches.recipe import LossRecipe
 from codecria.checkpoint.open import load_model, open_checkpoint
+from codecria.tokenizer.sentinels import find_sentinels
 from codecria.training.loop import train
 from codecria.training.metrics import read_metrics
 from codecria.training.parallel import World
+from codecria.training.plan import shape_after, shape_of
 from codecria.training.recipe import TrainRecipe, ValidationRecipe
 from codecria.training.start import begin
 from codecria.training.validation import Validation
+from tests.tiny import write_tiny_checkpoint
 from tests.training import forks
 from tests.training.small import exact, small_stage
 
@@ -118,6 +121,20 @@ def test_no_gradient_is_left_and_a_small_source_is_not_repeated(trained):
     assert figures["validation_loss"] == pytest.approx(
         read_metrics(folder / "metrics.jsonl")[0]["validation_loss"], rel=0.02
     )
+
+
+def test_files_of_a_repository_left_to_right_have_markers_and_no_infilling_loss(trained, tmp_path):
+    values, _ = trained
+    model = write_tiny_checkpoint(tmp_path / "model", markers=("<repo_name>", "<file_sep>"))
+    batches = {"mixture": {"repository": 1.0}, "sequence_tokens": 2048, "infill": {"rate": 0.0}}
+    changes = {"model": str(model), "steps": 1, "sequences_per_step": 1, "batches": batches}
+    checkpoint = open_checkpoint(train(TrainRecipe.model_validate(values | changes), tmp_path / "run"))
+    assert find_sentinels(checkpoint.tokenizer) is not None
+    assert {form for line in exact(tmp_path / "run") for form in line.get("forms", {})} == {"plain"}
+    assert shape_after(TrainRecipe.model_validate(values | changes), shape_of(str(model))).config == checkpoint.config
+    first = validated(tmp_path / "run")[0]
+    assert "validation_loss/repository" in first
+    assert not any("infill" in name for name in first)
 
 
 def test_a_stage_without_infilling_has_no_infilling_loss(trained, tmp_path):

@@ -68,7 +68,7 @@ class Sequences:
     Args:
         folder: a prepared folder.
         tokenizer: the one it was prepared with.
-        sentinels: infill markers, or None to train left to right.
+        sentinels: infill markers; None where the recipe takes none.
         recipe: the batches' recipe.
         seed: the run's seed.
         sequences_per_step: what the mixture's changes, which come by step, are counted in.

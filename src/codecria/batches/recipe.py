@@ -151,6 +151,11 @@ class BatchRecipe(Recipe):
         return sorted({*self.mixture, *(name for change in self.mixture_changes for name in change.mixture)})
 
     @property
+    def takes_markers(self) -> bool:
+        """Whether infill markers are needed: something is infilled, or stands among the files of its repository."""
+        return self.infill.rate > 0 or "repository" in self.sources
+
+    @property
     def longest_piece(self) -> int:
         """Most plain tokens a piece may have, leaving its slot's room for sentinels and regrowth."""
         longest = self.sequence_tokens - SLOT_MARGIN

@@ -126,7 +126,7 @@ def shape_of(model: str) -> Shape:
 
 def shape_after(recipe: TrainRecipe, parent: Shape) -> Shape:
     """The shape a stage makes of its parent's: what `training.start.begin` does, without a tokenizer."""
-    adds = recipe.batches.infill.rate > 0 and not parent.marked
+    adds = recipe.batches.takes_markers and not parent.marked
     check_markers(recipe, adds=adds)
     rows = max(parent.ids + _ADDED_ROWS, parent.config.vocab_size) if adds else parent.config.vocab_size
     config = replace(

@@ -41,8 +41,8 @@ class Start:
     Attributes:
         recipe: the stage.
         config: the model's shape, with the recipe's rotary base and positions and the rows added.
-        tokenizer: the parent's, with sentinels added when it had none and the recipe infills.
-        sentinels: None when nothing is infilled.
+        tokenizer: the parent's, with sentinels added when it had none and the recipe takes them.
+        sentinels: None when it takes none.
         new_rows: rows added at the end of the tables.
         parent: where everything came from.
     """
@@ -62,7 +62,7 @@ class Start:
 
     @property
     def end_row(self) -> int:
-        """Which of the new rows is the infill end marker's; 0 where nothing is infilled."""
+        """Which of the new rows is the infill end marker's; 0 where no markers are taken."""
         return 0 if self.sentinels is None else self.sentinels.end[0] - (self.config.vocab_size - self.new_rows)
 
     @property
@@ -142,7 +142,7 @@ def begin(recipe: TrainRecipe) -> Start:
         tokenizer = with_chat_format(tokenizer, recipe.chat_format)
     sentinels = find_sentinels(tokenizer)
     new_rows = 0
-    if sentinels is None and recipe.batches.infill.rate > 0:
+    if sentinels is None and recipe.batches.takes_markers:
         known_rows = tokenizer.vocab_size
         tokenizer, sentinels = add_sentinels(tokenizer)
         config = replace(config, vocab_size=max(tokenizer.vocab_size, config.vocab_size))
@@ -162,7 +162,7 @@ def begin(recipe: TrainRecipe) -> Start:
             where=recipe.model,
             mend="shorten batches.sequence_tokens, or set max_positions and a higher rope_theta (the paper: 1e6)",
         )
-    return Start(recipe, config, tokenizer, sentinels if recipe.batches.infill.rate > 0 else None, new_rows, parent)
+    return Start(recipe, config, tokenizer, sentinels if recipe.batches.takes_markers else None, new_rows, parent)
 
 
 def check_markers(recipe: TrainRecipe, *, adds: bool) -> None:

@@ -75,7 +75,7 @@ class Validation:
             ]
 
         self._sets = {"": rendered(0.0, 0.5, 1.0)}
-        for order in start.sentinels.orders if start.sentinels else ():
+        for order in start.sentinels.orders if start.sentinels and batches.infill.rate > 0 else ():
             self._sets[order] = rendered(1.0, float(order == "psm"), 0.0)
 
     def __call__(self, model: Transformer, step: int) -> Mapping[str, float]:
