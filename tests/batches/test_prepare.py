@@ -1,4 +1,5 @@
 import json
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ from codecria.corpus.store import iterate_documents
 from codecria.tokenizer.sentinels import add_sentinels
 from codecria.tokenizer.tokenizer import Tokenizer
 from tests.tiny import SOURCE, write_tiny_checkpoint
+from tests.training.small import write_corpus
 
 RECIPE = BatchRecipe(sequence_tokens=512, piece_tokens=200, infill=InfillRecipe(level="context"))
 WITH_ALL = {"code": 0.5, "repository": 0.3, "conversations": 0.2}
@@ -108,6 +110,41 @@ def test_held_out_conversations_are_others(made, tmp_path):
     with pytest.raises(CodecriaError, match="no document of the kinds code, code-related, natural to hold out"):
         prepare(folder / "corpus", tokenizer, RECIPE, tmp_path / "none", 0, "held_out")
     assert 1 <= len(hashes["held_out"]) < 10
+
+
+def talking(path, mixture, **changes):
+    given = {"mixture": mixture, "conversations": str(path), "infill": {"level": "context"}}
+    return BatchRecipe.model_validate({"sequence_tokens": 512} | given | changes)
+
+
+def test_held_out_conversations_may_all_be_too_long(made, tmp_path):
+    _, tokenizer = made
+    rows = [{"instruction": f"add {n}", "output": "word " * 900} for n in range(400)]
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_corpus(tmp_path)
+    recipe = talking(tmp_path / "talk.jsonl", {"code": 0.5, "conversations": 0.5})
+    facts = prepare(tmp_path / "corpus", tokenizer, recipe, tmp_path / "held_out", 0, "held_out")
+    assert set(facts["sources"]) == {"code"}
+    with pytest.raises(CodecriaError, match=r"talk.jsonl: no conversation to train on: \d+ are longer than batches"):
+        prepare(tmp_path / "corpus", tokenizer, recipe, tmp_path / "train", 0)
+
+
+def test_a_file_without_conversations_is_named(made, tmp_path):
+    folder, tokenizer = made
+    (tmp_path / "talk.jsonl").write_text("\n")
+    recipe = talking(tmp_path / "talk.jsonl", {"code": 0.5, "conversations": 0.5})
+    with pytest.raises(CodecriaError, match=r"talk.jsonl: no conversation to train on; give more of them$"):
+        prepare(folder / "corpus", tokenizer, recipe, tmp_path / "prepared", 0)
+
+
+def test_a_file_of_conversations_may_have_any_bytes_as_its_name(made, tmp_path):
+    folder, tokenizer = made
+    (tmp_path / "talk").mkdir()
+    name = os.fsdecode(b"r\xe9sum\xe9.jsonl")
+    (tmp_path / "talk" / name).write_text((folder / "talk.jsonl").read_text())
+    recipe = talking(tmp_path / "talk", {"conversations": 1.0})
+    prepare(folder / "corpus", tokenizer, recipe, tmp_path / "prepared", 0)
+    assert texts_of(tmp_path / "prepared")["path"][0].as_py().endswith(r"r\udce9sum\udce9.jsonl:1")
 
 
 def test_conversations_and_repositories_are_sources_beside_the_others(made, tmp_path):

@@ -118,7 +118,7 @@ def prepare(
         facts = {"identity": identity, "split": split, "sources": {}}
         for name in sorted(plan.tables):
             facts["sources"][name] = _pack_source(name, plan.tables.pop(name), recipe, aside, seed)
-        if plan.too_long:
+        if plan.too_long and "conversations" in facts["sources"]:
             facts["sources"]["conversations"]["too_long"] = plan.too_long
         (aside / "prepared.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
@@ -190,6 +190,10 @@ class _Plan:
                 missing = list(mixture)
         if missing:
             use = "hold out" if split == "held_out" else "train on"
+            if missing == ["conversations"]:
+                long = f": {self.too_long} are longer than batches.sequence_tokens" if self.too_long else ""
+                mend = "raise it, or give shorter ones" if long else "give more of them"
+                raise CodecriaError(f"no conversation to {use}{long}", where=self.recipe.conversations, mend=mend)
             mend = "build one with packages of several files" if missing == ["repository"] else "build a larger corpus"
             raise CodecriaError(f"no document of the kinds {', '.join(missing)} to {use}", where=corpus, mend=mend)
 
@@ -279,7 +283,8 @@ def _add_conversations(plan: _Plan, tokenizer: Tokenizer, split: Split) -> None:
             if tokens > longest:
                 plan.too_long += 1
             else:
-                plan.add_piece("conversations", plan.add_text(text, key, "", where), 0, len(text), tokens, WHOLE)
+                told = where.encode(errors="backslashreplace").decode()  # a file's name may be any bytes
+                plan.add_piece("conversations", plan.add_text(text, key, "", told), 0, len(text), tokens, WHOLE)
 
 
 def _pack_source(name: str, rows: array[int], recipe: BatchRecipe, aside: Path, seed: int) -> dict[str, Any]:
