@@ -17,6 +17,7 @@ from codecria.corpus.store import iterate_documents
 from codecria.tokenizer.sentinels import add_sentinels
 from codecria.tokenizer.tokenizer import Tokenizer
 from tests.tiny import SOURCE, write_tiny_checkpoint
+from tests.training.small import write_corpus
 
 RECIPE = BatchRecipe(sequence_tokens=512, piece_tokens=200, infill=InfillRecipe(level="context"))
 WITH_ALL = {"code": 0.5, "repository": 0.3, "conversations": 0.2}
@@ -121,11 +122,15 @@ def test_held_out_conversations_may_all_be_too_long(made, tmp_path):
     _, tokenizer = made
     rows = [{"instruction": f"add {n}", "output": "word " * 900} for n in range(400)]
     (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+<<<<<<< HEAD
     files = FolderRecipe(path=str(SOURCE / "common"), licence="Apache-2.0")
     held_out = HeldOutRecipe(share=0.3, max_package_share=1.0)
     build_corpus(
         CorpusRecipe(sources=(files,), decontamination={"human_eval": False}, held_out=held_out), tmp_path / "corpus"
     )
+=======
+    write_corpus(tmp_path)
+>>>>>>> mend-c
     recipe = talking(tmp_path / "talk.jsonl", {"code": 0.5, "conversations": 0.5})
     facts = prepare(tmp_path / "corpus", tokenizer, recipe, tmp_path / "held_out", 0, "held_out")
     assert set(facts["sources"]) == {"code"}

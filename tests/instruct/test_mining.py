@@ -32,6 +32,17 @@ def test_only_decorators_that_make_the_attribute_what_it_is_are_kept():
     assert question.reference == "@staticmethod\ndef f():\n    return 1\n"
 
 
+@pytest.mark.parametrize("statement", ["@cache\n    def g():\n        return 1", "@final\n    class G:\n        x = 1"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_decorators_of_the_first_statement_and_form_feeds_are_kept_in_their_place(statement, end):
+    text = (
+        f'x = 1\n\f\ndef f():\n    """Words.\n\n    >>> f()\n    1\n    """\n    {statement}\n    return 1\n\ny = 2\n'
+    )
+    (question,) = mine_source(text.replace("\n", end), "m")
+    assert question.signature == "def f():"
+    assert question.reference.replace("\r", "") == f"def f():\n    {statement}\n    return 1\n"
+
+
 def test_a_multi_line_signature_and_comments_are_kept_as_written():
     text = 'def f(\n    a,  # first\n    b=1,\n):\n    """Words.\n\n    >>> f(1)\n    2\n    """\n    return a + b\n'
     (question,) = mine_source(text, "m")

@@ -15,6 +15,7 @@ import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from codecria.generation.applications.source import first_line
 from codecria.instruct.question import Place, Question
 from codecria.instruct.suites import suite_tests
 
@@ -61,7 +62,8 @@ def mine_source(text: str, module: str) -> Iterator[Question]:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
         return
-    lines = text.splitlines(keepends=True)
+    # `ast` counts lines by line ends alone; form feeds, which `splitlines` splits at too, are none.
+    lines = re.split(r"(?<=\n)", text)
     for node, name in _functions(tree):
         question = _question(node, lines, Place(module, name))
         if question is not None:
@@ -95,7 +97,7 @@ def _question(node: Function, lines: list[str], place: Place) -> Question | None
         return None
     kept = [each for each in node.decorator_list if isinstance(each, ast.Name) and each.id in _KEPT_DECORATORS]
     header = "".join(f"@{ast.unparse(each)}\n" for each in kept) + _header(node, lines)
-    body = textwrap.dedent("".join(lines[node.body[1].lineno - 1 : node.end_lineno]))
+    body = textwrap.dedent("".join(lines[first_line(node.body[1]) - 1 : node.end_lineno]))
     reference = f"{header}\n{textwrap.indent(body, '    ')}"
     return Question(
         text=told,

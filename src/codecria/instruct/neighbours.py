@@ -54,7 +54,7 @@ def _functions_of(packages: tuple[Path, ...], module: str) -> dict[str, list[tup
     if file is None:
         return {}
     text = file.read_text(encoding="utf-8", errors="replace")
-    lines, tree = text.splitlines(), ast.parse(text)
+    lines, tree = text.split("\n"), ast.parse(text)
     owners = {"": tree.body} | {each.name: each.body for each in tree.body if isinstance(each, ast.ClassDef)}
     return {
         owner: [(each.name, _told(each, lines)) for each in body if isinstance(each, ast.FunctionDef)]
