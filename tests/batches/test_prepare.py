@@ -11,7 +11,6 @@ from codecria.batches.prepare import check_size, open_sources, prepare
 from codecria.batches.recipe import BatchRecipe, InfillRecipe
 from codecria.common.errors import CodecriaError
 from codecria.corpus.build import CorpusRecipe, build_corpus
-from codecria.corpus.selection import HeldOutRecipe
 from codecria.corpus.sources.folder import FolderRecipe
 from codecria.corpus.store import iterate_documents
 from codecria.tokenizer.sentinels import add_sentinels
@@ -122,15 +121,7 @@ def test_held_out_conversations_may_all_be_too_long(made, tmp_path):
     _, tokenizer = made
     rows = [{"instruction": f"add {n}", "output": "word " * 900} for n in range(400)]
     (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-<<<<<<< HEAD
-    files = FolderRecipe(path=str(SOURCE / "common"), licence="Apache-2.0")
-    held_out = HeldOutRecipe(share=0.3, max_package_share=1.0)
-    build_corpus(
-        CorpusRecipe(sources=(files,), decontamination={"human_eval": False}, held_out=held_out), tmp_path / "corpus"
-    )
-=======
     write_corpus(tmp_path)
->>>>>>> mend-c
     recipe = talking(tmp_path / "talk.jsonl", {"code": 0.5, "conversations": 0.5})
     facts = prepare(tmp_path / "corpus", tokenizer, recipe, tmp_path / "held_out", 0, "held_out")
     assert set(facts["sources"]) == {"code"}
