@@ -82,8 +82,8 @@ def train(recipe: TrainRecipe, folder: Path, probes: Sequence[Probe] = ()) -> Pa
 
     Raises:
         CodecriaError: the folder holds a run of another recipe, or one on other inputs, or another process is training
-            there; the parent cannot be loaded,
-            the corpus is smaller than one step, a tracker is not installed, or a step is bad.
+            there; the parent cannot be loaded, the corpus is smaller than one step, a tracker is not installed, or a
+            step is bad.
         SystemExit: SIGTERM (status 143) or Ctrl-C (130) came; the state is saved.
     """
     checkpoint = folder / "checkpoint"
