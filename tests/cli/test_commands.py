@@ -32,6 +32,35 @@ def test_version(run):
     assert run("--version")[1].startswith("codecria 0.")
 
 
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ("raise KeyboardInterrupt", 130, "interrupted; start the same command again to go on\n"),
+        ("raise BrokenPipeError(errno.EPIPE, 'gone')", 141, ""),
+        ("print('much\\n' * 100_000)", 141, ""),
+        ("print('little')", 141, ""),
+    ],
+)
+@pytest.mark.parametrize("group", ["models", "corpus build"])
+def test_a_command_that_is_interrupted_says_so_and_one_without_a_reader_is_silent(group, body, status, told):
+    *outer, name = group.split()
+    code = f"""
+import errno, sys
+from codecria.cli import {"corpus, " if outer else ""}main
+commands = {"corpus.app" if outer else "main.app"}
+commands.registered_commands[:] = [each for each in commands.registered_commands if each.name != {name!r}]
+@commands.command({name!r})
+def command():
+    {body}
+sys.argv = ["codecria", *{outer!r}, {name!r}]
+main.main()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        err = process.stderr.read().decode()
+    assert (process.returncode, err) == (status, told)
+
+
 def test_help_does_not_load_torch():
     code = "import sys; from codecria.cli import main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

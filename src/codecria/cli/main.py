@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from codecria.cli import (
     annotate,
@@ -31,7 +33,26 @@ from codecria.cli import (
 )
 from codecria.common.errors import CodecriaError, explain_os_error
 
+
+class _Commands(TyperGroup):
+    """Ends a command that is interrupted, or whose reader has gone, before Typer ends it without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            value = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("interrupted; start the same command again to go on", file=sys.stderr)
+            sys.exit(130)
+        except BrokenPipeError:
+            # The reader of our output has gone (`| head`); Python would flush what is left there once more at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(141)
+        return value
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="codecria",
     help="Turn an open foundation model into a code model by the Code Llama recipe, and use it.",
     no_args_is_help=True,
@@ -74,7 +95,9 @@ def _root(  # pyright: ignore[reportUnusedFunction]
 
 
 def main() -> None:
-    """Run the command line. Exit status: 0 done, 1 an error that one line explains, 2 wrong usage, 130 interrupted."""
+    """Run the command line. Exit status: 0 done, 1 an error that one line explains, 2 wrong usage, 130 interrupted,
+    141 where the reader of the output has gone.
+    """
     # Threads that spin for long while they wait for one another starve on a machine with other work: a training step
     # took 5 times as long on 2 busy cores. A short spin costs 13 % there against none, and keeps 97 % of a quiet
     # machine's speed where none keeps 83 %. Must be set before torch loads its OpenMP; see benchmarks/RESULTS.md.
@@ -88,15 +111,8 @@ def main() -> None:
         app()
     except CodecriaError as error:
         _fail(str(error))
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain again when it flushes at exit.
-        sys.stderr.close()
-        sys.exit(141)
     except OSError as error:
         _fail(str(explain_os_error(error)))
-    except KeyboardInterrupt:
-        print("interrupted; start the same command again to go on", file=sys.stderr)
-        sys.exit(130)
 
 
 def _fail(line: str) -> None:
