@@ -8,26 +8,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.shared.filling import Filling, draw_filling
-from experiments.shared.setting import HERE, opened
-from experiments.shared.spans import WAYS, line_spans, random_spans
+from experiments.shared.filling import draw_filling, spans_and_lines
+from experiments.shared.setting import HERE
+from experiments.shared.spans import WAYS
 
 if TYPE_CHECKING:
     from experiments.shared.setting import Setting
 
 ARMS = {"psm": "PSM alone", "joint": "half of each", "spm": "SPM alone"}
 _SHARES = {"psm": 1.0, "joint": 0.5, "spm": 0.0}
-SPANS, LINES = 400, 200
 
 
 def run(setting: Setting) -> None:
     """Train, measure, write `results.json` and `plot.png`. The joint arm is also the rate of 0.9 in `infill_rate`."""
     base = setting.marked_base()
-    tokenizer, held_out, longest = opened(base)[1], setting.held_out(), 60 if setting.small else 144
-    spans, lines = (12, 12) if setting.small else (SPANS, LINES)
-    filling = Filling(
-        random_spans(held_out, tokenizer, 0, spans, longest), line_spans(held_out, tokenizer, 0, lines, longest)
-    )
+    filling = spans_and_lines(setting, base)
     for arm, share in _SHARES.items():
         for seed in setting.seeds:
             name = f"infill-0.9-seed{seed}" if arm == "joint" else f"order-{arm}-seed{seed}"

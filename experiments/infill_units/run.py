@@ -8,25 +8,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.shared.filling import Filling, draw_filling
-from experiments.shared.setting import HERE, opened
-from experiments.shared.spans import WAYS, line_spans, random_spans
+from experiments.shared.filling import draw_filling, spans_and_lines
+from experiments.shared.setting import HERE
+from experiments.shared.spans import WAYS
 
 if TYPE_CHECKING:
     from experiments.shared.setting import Setting
 
 UNITS = {"character": "characters", "token": "tokens", "line": "lines", "syntax": "syntax nodes"}
-SPANS, LINES = 400, 200
 
 
 def run(setting: Setting) -> None:
     """Train, measure, write `results.json` and `plot.png`. `character` is also the rate of 0.9 in `infill_rate`."""
     base = setting.marked_base()
-    tokenizer, held_out, longest = opened(base)[1], setting.held_out(), 60 if setting.small else 144
-    spans, lines = (12, 12) if setting.small else (SPANS, LINES)
-    filling = Filling(
-        random_spans(held_out, tokenizer, 0, spans, longest), line_spans(held_out, tokenizer, 0, lines, longest)
-    )
+    filling = spans_and_lines(setting, base)
     for unit in UNITS:
         for seed in setting.seeds:
             name = f"infill-0.9-seed{seed}" if unit == "character" else f"units-{unit}-seed{seed}"

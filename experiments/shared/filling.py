@@ -8,13 +8,14 @@ import numpy as np
 
 from experiments.shared.drawing import new_plot, save_plot
 from experiments.shared.setting import opened
-from experiments.shared.spans import WAYS, Stratum, bits_per_character, written
+from experiments.shared.spans import WAYS, Stratum, bits_per_character, line_spans, random_spans, written
 from experiments.shared.statistics import over_items, over_seeds, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from experiments.shared.setting import Setting
     from experiments.shared.spans import Span
 
 MEASURES = ("bits_per_character", "begins_right", "exact_match")
@@ -91,6 +92,15 @@ class Filling:
 
     def _means(self, values: np.ndarray, measure: str, stratum: Stratum) -> np.ndarray:
         return np.average(values[:, self._chosen(stratum)], axis=1, weights=self._weights(measure, stratum))
+
+
+def spans_and_lines(setting: Setting, base: Path) -> Filling:
+    """400 held-out random spans and 200 lines to fill; few in the small form."""
+    tokenizer, held_out, longest = opened(base)[1], setting.held_out(), 60 if setting.small else 144
+    spans, lines = (12, 12) if setting.small else (400, 200)
+    return Filling(
+        random_spans(held_out, tokenizer, 0, spans, longest), line_spans(held_out, tokenizer, 0, lines, longest)
+    )
 
 
 def draw_filling(figures: dict[str, Any], arms: Mapping[str, str], path: Path, *, beside: bool = False) -> None:
