@@ -27,6 +27,9 @@ def test_presence_and_frequency_look_at_the_text_alone():
     healed = scores()
     penalise(healed, SamplingOptions(presence_penalty=0.5, frequency_penalty=0.25), [3, 4], [7, 7, 8], of_prompt=1)
     assert (changed - healed)[[7, 8]].tolist() == pytest.approx([-0.25, 0.0])
+    alone = scores()
+    penalise(alone, SamplingOptions(presence_penalty=0.5), [3, 4], [7], of_prompt=1)
+    assert alone.equal(scores())
 
 
 def test_biases_are_added():

@@ -211,7 +211,8 @@ def test_metrics_count(server):
     names = ("codecria_read_tokens_total", "codecria_written_tokens_total", "codecria_first_token_seconds_count")
     before = [server.number(name) for name in names]
     answer = server.post("/completion", {**SHORT, "prompt": "a text that was not asked for before"}).json()
-    server.until(names[1], before[1] + 4)
+    assert answer["tokens_predicted"] - 4 in (0, 1)  # the prompt's last token, taken back, may come again beside them
+    server.until(names[1], before[1] + answer["tokens_predicted"])
     after = [server.number(name) for name in names]
     assert after[0] - before[0] == answer["timings"]["prompt_n"]
     assert after[2] == before[2] + 1
@@ -296,7 +297,7 @@ def test_sigterm_lets_a_running_text_end(model_folder):
         connection = raw(server, request("/completion", {**LONG, "n_predict": 600}))
         server.until("codecria_running", 1)
         assert server.stop() == 0
-        assert whole_answer(connection)["tokens_predicted"] == 600
+        assert whole_answer(connection)["tokens_predicted"] in (600, 601)  # with the prompt's last
 
 
 def test_a_full_queue_is_429_and_after_the_grace_time_a_text_ends_with_what_it_has(model_folder):

@@ -37,8 +37,9 @@ def penalise(
         found_U = scores_V[ids_U]
         penalty = min(max(options.repetition_penalty, 1 / _MOST), _MOST)
         scores_V[ids_U] = torch.where(found_U < 0, found_U * penalty, found_U / penalty)
-    if written and (options.presence_penalty or options.frequency_penalty):
-        counts = Counter(written[of_prompt:])
+    own = written[of_prompt:]
+    if own and (options.presence_penalty or options.frequency_penalty):
+        counts = Counter(own)
         ids_U = torch.tensor(list(counts), device=scores_V.device)
         counts_U = torch.tensor(list(counts.values()), device=scores_V.device)
         penalties_U = options.presence_penalty + options.frequency_penalty * counts_U.double()
