@@ -13,7 +13,7 @@ from codecria.training.metrics import read_metrics
 from experiments.shared.drawing import new_plot, save_plot
 from experiments.shared.pieces import held_out_pieces, piece_losses
 from experiments.shared.setting import HERE, opened
-from experiments.shared.statistics import over_items, over_seeds, shown
+from experiments.shared.statistics import over_both
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +55,7 @@ def run(setting: Setting) -> None:
         },
         "differences": {
             f"{rate:g} - {lower:g}": [
-                _against(f"{rate:g} - {lower:g} at step {step}", after, rows[lower][step], weights)
+                over_both(f"{rate:g} - {lower:g} at step {step}", after, rows[lower][step], weights, f"{step}")
                 for step, after in rows[rate].items()
             ]
             for rate, lower in PAIRS
@@ -70,13 +70,6 @@ def _trained(setting: Setting, base: Path, rate: float, seed: int) -> Path:
     changes = ("export_every_steps=2",) if setting.small else length
     name = f"infill-longer-{rate:g}-seed{seed}"
     return setting.stage(HERE / "infill.yaml", base, name, f"seed={seed}", f"batches.infill.rate={rate}", *changes)
-
-
-def _against(name: str, after: np.ndarray, before: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-    by_seed = np.average(after - before, axis=1, weights=weights).tolist()
-    found = {"seeds": over_seeds(by_seed), "pieces": over_items(after, before, weights, "infill rate", name)}
-    print(f"{name}: seeds {shown(found['seeds'], 4)}  pieces {shown(found['pieces'], 4)}")
-    return found
 
 
 def _draw(results: dict[str, Any], path: Path) -> None:

@@ -16,7 +16,7 @@ from codecria.tokenizer.sentinels import find_sentinels
 from experiments.shared.drawing import new_plot, save_plot
 from experiments.shared.pieces import held_out_pieces, piece_losses
 from experiments.shared.setting import HERE, opened
-from experiments.shared.statistics import over_items, over_seeds, shown
+from experiments.shared.statistics import over_both
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +50,11 @@ def run(setting: Setting) -> None:
             for order in _ORDERS if rate else ():
                 middles[order].setdefault(f"{rate:g}", []).append(_middle_loss(model, splits[order]))
         nats[rate] = np.vstack(rows)
+
+    def _against(rate: float, lower: float) -> dict[str, Any]:
+        name = f"rate {rate:g} less {lower:g}"
+        return over_both(name, nats[rate], nats[lower], weights, "infill rate", f"{rate:g}")
+
     results: dict[str, Any] = {
         "question": __doc__,
         "pieces": {"number": len(pieces), "tokens": int(weights.sum())},
@@ -58,8 +63,8 @@ def run(setting: Setting) -> None:
             f"{rate:g}": np.average(each, axis=1, weights=weights).tolist() for rate, each in nats.items()
         },
         "infilled_middles": middles,
-        "against_rate_0": {f"{rate:g}": _against(nats[rate], nats[0.0], weights, rate) for rate in RATES[1:]},
-        "1_against_0.9": _against(nats[1.0], nats[0.9], weights, 1.0),
+        "against_rate_0": {f"{rate:g}": _against(rate, 0.0) for rate in RATES[1:]},
+        "1_against_0.9": _against(1.0, 0.9),
     }
     setting.write(results)
     _draw(results, setting.out / "plot.png")
@@ -82,13 +87,6 @@ def _splits(setting: Setting, base: Path, pieces: list[list[int]]) -> dict[Order
 def _middle_loss(model: Transformer, truths: list[Continuation]) -> float:
     """Nats a token of middles with their end."""
     return -float(np.concatenate(score(model, truths)).mean() * np.log(2))
-
-
-def _against(after: np.ndarray, before: np.ndarray, weights: np.ndarray, rate: float) -> dict[str, Any]:
-    by_seed = np.average(after - before, axis=1, weights=weights).tolist()
-    found = {"seeds": over_seeds(by_seed), "pieces": over_items(after, before, weights, "infill rate", f"{rate:g}")}
-    print(f"rate {rate:g}: seeds {shown(found['seeds'], 4)}  pieces {shown(found['pieces'], 4)}")
-    return found
 
 
 def _draw(results: dict[str, Any], path: Path) -> None:

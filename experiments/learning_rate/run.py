@@ -14,7 +14,7 @@ import numpy as np
 from experiments.shared.drawing import new_plot, save_plot
 from experiments.shared.pieces import held_out_pieces, piece_losses
 from experiments.shared.setting import opened
-from experiments.shared.statistics import over_items, over_seeds, shown
+from experiments.shared.statistics import over_both
 
 if TYPE_CHECKING:
     from experiments.shared.setting import Setting
@@ -55,17 +55,16 @@ def run(setting: Setting) -> None:
             "after": {
                 f"{peak:g}": np.average(each, axis=1, weights=weights[kind]).tolist() for peak, each in nats.items()
             },
-            "less_base_peak": {f"{peak:g}": _against(kind, peak, nats, weights[kind]) for peak in PEAKS if peak != OWN},
+            "less_base_peak": {
+                f"{peak:g}": over_both(
+                    f"{kind}, peak {peak:g} less {OWN:g}", nats[peak], nats[OWN], weights[kind], kind
+                )
+                for peak in PEAKS
+                if peak != OWN
+            },
         }
     setting.write(results)
     _draw(results, setting.out / "plot.png")
-
-
-def _against(kind: str, peak: float, nats: dict[float, np.ndarray], weights: np.ndarray) -> dict[str, Any]:
-    by_seed = np.average(nats[peak] - nats[OWN], axis=1, weights=weights).tolist()
-    over = {"seeds": over_seeds(by_seed), "pieces": over_items(nats[peak], nats[OWN], weights, kind, f"{peak:g}")}
-    print(f"{kind:6} peak {peak:g} less {OWN:g}: seeds {shown(over['seeds'])}  pieces {shown(over['pieces'])}")
-    return over
 
 
 def _draw(results: dict[str, Any], path: Path) -> None:

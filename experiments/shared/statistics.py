@@ -42,6 +42,14 @@ def over_items(after: np.ndarray, before: np.ndarray, weights: np.ndarray | None
     return {"mean": found.value, "low": found.low, "high": found.high, "items": found.items}
 
 
+def over_both(name: str, after: np.ndarray, before: np.ndarray, weights: np.ndarray, *key: str) -> dict[str, Any]:
+    """Of pieces [S, N] for S paired seeds: the difference over seeds and over pieces, printed under a name."""
+    by_seed = np.average(after - before, axis=1, weights=weights).tolist()
+    found = {"seeds": over_seeds(by_seed), "pieces": over_items(after, before, weights, *key)}
+    print(f"{name}: seeds {shown(found['seeds'], 4)}  pieces {shown(found['pieces'], 4)}")
+    return found
+
+
 def shown(found: dict[str, Any], digits: int = 3) -> str:
     """`0.123 (0.100 to 0.146)`."""
     if "low" not in found:
