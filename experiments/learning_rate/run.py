@@ -1,6 +1,6 @@
 """Continued training on other code: is the base's own peak rate the best, and what does each rate cost what was known?
 
-The base learnt Python at a peak of 3e-3. The same stage of JavaScript and TypeScript at five peaks, seeds paired; then
+The base learnt Python at a peak of 3e-3. The same stage of JavaScript and TypeScript at four peaks, seeds paired; then
 held-out pieces of both, left to right.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from experiments.shared.setting import Setting
 
 HERE = Path(__file__).parent
-PEAKS = (1e-4, 3e-4, 1e-3, 3e-3, 9e-3)
+PEAKS = (3e-4, 1e-3, 3e-3, 9e-3)
 OWN = 3e-3
 """The base's peak."""
 CORPORA = {"new": "corpus-javascript", "known": "corpus"}
