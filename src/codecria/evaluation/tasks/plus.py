@@ -87,7 +87,7 @@ def _literal(value: Any) -> str:
 class _OddFloats(ast.NodeTransformer):
     """Calls in place of the names `inf` and `nan`; in a string they are no names."""
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         return ast.parse(f"float({node.id!r})", mode="eval").body if node.id in ("inf", "nan") else node
 
 
