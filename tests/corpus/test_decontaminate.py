@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codecria.common.errors import CodecriaError
+from codecria.corpus import evaluation_sets
 from codecria.corpus.decontaminate import DecontaminationRecipe, Decontaminator, open_decontaminator
 from codecria.corpus.evaluation_sets import Piece
 from codecria.corpus.examine import Examiner
@@ -173,6 +174,16 @@ def test_a_lookup_costs_less_than_the_shingles_do(human_eval):
     shingles = shingle_hashes(text)
     assert human_eval.find(text, shingles) is None
     assert quickest_s(lambda: human_eval.find(text, shingles)) < quickest_s(lambda: shingle_hashes(text))
+
+
+def test_a_set_that_is_not_installed_is_told(monkeypatch, capsys):
+    """A build that looks for nothing says so; nobody reads a manifest to learn what was not done."""
+    monkeypatch.setattr(evaluation_sets.importlib.util, "find_spec", lambda _name: None)
+    decontaminator, tasks = open_decontaminator(DecontaminationRecipe())
+    assert (len(decontaminator), tasks) == (0, {})
+    assert "HumanEval is not looked for: its package is not installed" in capsys.readouterr().err
+    open_decontaminator(DecontaminationRecipe(human_eval=False))
+    assert capsys.readouterr().err == ""
 
 
 def test_missing_and_broken_files(tmp_path):

@@ -44,6 +44,10 @@ TOKENS = {
     "npm-token": "npm" + "_" + drawn(36),
     "pypi-token": "pypi-AgEIcHlwaS5vcmc" + drawn(90),
     "sendgrid-api-key": "SG" + f".{drawn(22)}.{drawn(43)}",
+    "discord-token": "MTk" + drawn(21) + "." + drawn(6, seed=2) + "." + drawn(27, seed=3),
+    "telegram-token": "4839574812:" + "AA" + drawn(33),
+    "mailchimp-key": drawn(32, "0123456789abcdef") + "-us12",
+    "artifactory-key": "AKCp" + drawn(69),
     "twilio-api-key": "SK" + drawn(32, "0123456789abcdef"),
 }
 PEM_LINES = [drawn(64, seed=n) for n in range(12)]
@@ -78,6 +82,8 @@ def test_equal_values_get_equal_constants():
         ("Jane <jane.doe+code@mail.uni-x.ac.uk>.", "Jane <name@example.com>."),
         ('"mailto:jane@doe.de"', '"mailto:name@example.com"'),
         ("JANE@DOE.COM", "name@example.com"),
+        ("jane@doe.cloud", "name@example.com"),
+        ("jane.doe@mail.doe.xyz", "name@example.com"),
         ("请联系jane@doe.cn谢谢", "请联系name@example.com谢谢"),
         ("rené@doe.fr", "name@example.com"),
         ('"\\njane@doe.de"', '"\\nname@example.com"'),

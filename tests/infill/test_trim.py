@@ -34,6 +34,13 @@ def test_first_line():
     assert first_line("a\r\nb") == "a"
 
 
+def test_a_tab_may_count_as_one_character():
+    """`n_indent` of llama.vim, llama.vscode and llama.cpp is a number of characters."""
+    middle = " 1\n\t}\n\tgo()\n}\n"
+    assert same_block(middle, "  ", tab=1) == " 1"
+    assert same_block(middle, "  ") == " 1\n\t}\n\tgo()"
+
+
 def test_a_block_ends_where_the_indentation_falls():
     prefix = "def f():\n    for x in y:\n        "
     assert same_block("a()\n        b()\n\n        c()\n    return\n", prefix) == "a()\n        b()\n\n        c()"

@@ -108,6 +108,23 @@ def test_the_yield_of_each_step_is_kept(finished):
     assert statistics["difficulty"]["tries"]["up to 1"] >= 2
 
 
+def test_what_is_left_when_a_wrong_test_goes_must_still_tell_a_stub(packages, tmp_path):
+    """The test that nobody passes was the only one that `return True` failed."""
+
+    def knows_true(prompt, _seed):
+        if "interview questions" in prompt:
+            return "11. Write a function that says whether a number is even.\n"
+        if "Write 5 tests" in prompt:
+            return "[TESTS]\nassert even(2) is True\nassert even(4) is True\nassert even(3) == 'odd'\n[/TESTS]"
+        return "[PYTHON]\ndef even(x):\n    return True\n[/PYTHON]"
+
+    with scripted(knows_true) as server:
+        asked = {"questions": [{"type": "invented", "generator": "known", "prompts": 1, "per_prompt": 1}]}
+        yields = self_instruct(recipe(packages, server, **asked), tmp_path / "run")
+    (chosen,) = (each for each in yields if each.step == "first passing solution kept")
+    assert (chosen.given, chosen.kept, chosen.dropped) == (1, 0, {"a stub passes": 1})
+
+
 @pytest.mark.usefixtures("finished")
 def test_a_described_question_is_solved_from_its_words_alone(server):
     asked = [body["messages"][-1]["content"] for body in server.bodies if "Write a Python function" in str(body)]

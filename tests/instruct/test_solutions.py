@@ -85,6 +85,8 @@ def test_without_python_nothing_is_run(bench):
         (("assert double(1) is None", "double(2)\nassert 2 == 2"), "tests that a stub passes"),
         (("assert double(0) == 0", "assert double(0) is not None"), "a stub passes"),
         (("assert double(2)", "assert double(3) is True"), "a stub passes"),
+        # What told `return True` is itself passed by `return None`, and goes.
+        (("assert double(2)", "assert double(4)", "assert not double(3)"), "a stub passes"),
     ],
 )
 def test_tests_that_a_stub_passes_are_thrown_away(bench, tests, left):

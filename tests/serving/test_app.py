@@ -72,6 +72,7 @@ def test_a_caller_who_goes_ends_the_text(server, stream):
 
 def test_a_key_is_asked_for_and_compared(keyed):
     assert keyed.client.get("/health").json() == {"status": "ok"}
+    assert keyed.client.get("/v1/health").status_code == 401  # where a Tabby agent learns that its key is wrong
     for headers in ({}, {"Authorization": "Bearer"}, {"Authorization": f"Bearer {KEY}x"}, {"Authorization": KEY}):
         for path, body in (("/completion", SHORT), ("/v1/completions", {"prompt": "x"}), ("/infill", {})):
             answer = keyed.post(path, body, headers=headers)

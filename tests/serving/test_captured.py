@@ -79,6 +79,8 @@ def test_llama_vim_gets_the_fields_it_picks_and_finds_the_content_before_it_deco
 def test_llama_vim_reads_other_files_ahead_of_the_request_that_follows(server):
     answer = play(server, "llama_vim_ahead")
     assert answer.text == "{}"
+    whole = server.post("/infill", {**captured("llama_vim").body, "response_fields": []}).json()
+    assert {"content", "timings", "generation_settings"} <= set(whole)
     body = {**captured("llama_vim").body, "response_fields": ["timings/cache_n", "no/such", "stop_type/x"]}
     told = server.post("/infill", body).json()
     assert list(told) == ["timings/cache_n"]  # what is not there is left out

@@ -18,6 +18,13 @@ CODE = st.text(alphabet="ab \n(<>é", max_size=30)
         # twinny, whose suffix has a space before it and whose prefix has none
         ("<PRE># f.py \nx = ( <SUF> )\n <MID>", "# f.py \nx = (", ")\n"),
         ("<PRE> x <SUF> \n <MID>", "x", "\n"),
+        # the same without files: a space stands before its header
+        (
+            "<PRE> \n# Language: Python (python) \n# File uri: a.py \nprint( <SUF> )\n <MID>",
+            "\n# Language: Python (python) \n# File uri: a.py \nprint(",
+            ")\n",
+        ),
+        ("<PRE> print( <SUF> )\n <MID>", "print(", " )\n"),
         # Windows line ends, on which a server choked
         ("<PRE> a\r\n <SUF>\r\nb <MID>", "a\r\n", "\r\nb"),
         # suffix first
@@ -40,6 +47,13 @@ def test_files_before_the_document():
         "<|fim_prefix|>import a\n<|fim_suffix|>\n<|fim_middle|>"
     )
     assert parse_markers(prompt) == Infill("import a\n", "\n", files=(("a.py", "x = 1\n"),), path="b.py")
+
+
+def test_chunks_of_text_before_markers_that_nobody_writes_by_chance():
+    """llama.vscode over OpenAI's interface."""
+    prompt = "Context:\n\nx = 1\n<|fim_prefix|>def f():\n<|fim_suffix|>\n<|fim_middle|>"
+    assert parse_markers(prompt) == Infill("def f():\n", "\n", files=(("context", "Context:\n\nx = 1\n"),))
+    assert parse_markers(prompt + "goes on") is None
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import asyncio
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from codecria.generation.preparing import Preparer
 from codecria.generation.sampling import SamplingOptions
 from codecria.infill.layout import infill_prompt
 from codecria.serving.dialects.llama_cpp import infill
+from codecria.serving.markers import parse_markers
 from codecria.serving.prepare import LEAST_WINDOW, prepare
 from codecria.serving.problems import BadRequest, Busy, TooLong, Unsupported
 from codecria.serving.requests import Chat, Complete, Infill, ModelInfo, TextRequest
@@ -41,6 +43,20 @@ def code_llama(llama_tokenizer_folder, tmp_path_factory):
 def test_code_llamas_ids_are_metas(code_llama):
     task = Infill(GOLDEN_PREFIX, GOLDEN_SUFFIX, heal=False)
     assert " ".join(map(str, prepare(code_llama, TextRequest(task, PLAIN), None).ids)) == SPM
+
+
+def test_pasted_markers_are_metas_ids_too_with_one_bos(code_llama):
+    pasted = parse_markers(f"<s><PRE> {GOLDEN_PREFIX} <SUF>{GOLDEN_SUFFIX} <MID>")
+    assert pasted is not None
+    ids = prepare(code_llama, TextRequest(replace(pasted, heal=False), PLAIN), None).ids
+    assert " ".join(map(str, ids)) == SPM
+    assert prepare(code_llama, TextRequest(Complete("x"), PLAIN), None).ids.count(1) == 1
+    assert prepare(code_llama, TextRequest(Complete((5, 6)), PLAIN), None).ids == [5, 6]
+
+
+def test_an_indentation_is_a_number_of_characters(code_llama):
+    rule, *_ = prepare(code_llama, TextRequest(Infill("\t\t", "", indent=2), PLAIN), None).text.rules
+    assert rule.cut(" 1\n\t\tx\n\t}\n") == len(" 1\n\t\tx")
 
 
 def test_code_llamas_files_stand_behind_bos(code_llama):

@@ -21,6 +21,7 @@ from codecria.training.recipe import TrainRecipe
 from codecria.training.start import begin
 from codecria.training.state import saved_states
 from codecria.training.step import take_gradient
+from tests.tiny import write_tiny_checkpoint
 from tests.training import forks
 from tests.training.small import exact, killed_after, small_stage, write_corpus
 
@@ -113,6 +114,27 @@ def test_what_a_kill_prevented_at_its_step_is_made_up_for_once(finished, tmp_pat
     assert [line for line in lines if line["step"]] == [line for line in exact(whole) if line["step"]]
     again = tmp_path / "run" / "exports" / "step-00000005" / "model.safetensors"
     assert again.read_bytes() == (tmp_path / "lost" / "model.safetensors").read_bytes()
+
+
+def test_a_kill_changes_nothing_with_workers_and_every_kind_of_source(stage, tmp_path):
+    """Peers repeat or skip what their workers had read ahead, of conversations above all."""
+    talk = [{"instruction": f"say {number}", "output": "well " * 9 + str(number)} for number in range(40)]
+    (tmp_path / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in talk))
+    mixture = {"code": 0.4, "conversations": 0.3, "repository": 0.3}
+    more = {"mixture": mixture, "conversations": str(tmp_path / "talk.jsonl"), "sequence_tokens": 2048}
+    batches = stage["batches"] | more
+    model = write_tiny_checkpoint(tmp_path / "model", markers=("<repo_name>", "<file_sep>"))
+    values = stage | {"steps": 8, "chat_format": "chatml", "batches": batches}
+    values |= {"model": str(model)}
+    train(TrainRecipe.model_validate(values), tmp_path / "whole")
+    workers = values | {"loader_workers": 2}
+    (process,) = forks.start(killed_after, workers, tmp_path / "run", 3)
+    process.join(240)
+    assert process.exitcode == 9
+    train(TrainRecipe.model_validate(workers), tmp_path / "run")
+    lines = [line for line in exact(tmp_path / "run") if line["step"]]
+    assert lines == exact(tmp_path / "whole")
+    assert {source for line in lines for source in line.get("loss_by_source", ())} == set(mixture)
 
 
 @pytest.fixture(scope="module")

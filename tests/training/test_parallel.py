@@ -24,6 +24,11 @@ TWO_RANKS = {
         "sequences_per_step": 8,
         "sequences_per_micro_batch": 2,
     },
+    "fsdp, gradients summed at every micro-batch": {
+        "parallel": {"shard": 2, "reduce_each_micro_batch": True},
+        "sequences_per_step": 8,
+        "sequences_per_micro_batch": 2,
+    },
     "adapters under fsdp": {"parallel": {"shard": 2}, "lora": {"rank": 3}},  # 3 rows do not divide
     "end row under fsdp": {"parallel": {"shard": 2}, "model": "adapter", "lora": END_ROW},
     "tensor": {"parallel": {"tensor": 2}},

@@ -66,8 +66,8 @@ def _code_llama() -> Iterator[Entry]:
     sizes = {"7b": 6.74, "13b": 13.02, "34b": 33.74, "70b": 68.98}
     for size, billions in sizes.items():
         for variant in ("", "-Python", "-Instruct"):
-            # Paper §2.3: 34B and the Python models were not trained to infill.
-            infills = size != "34b" and variant != "-Python"
+            # Paper §2.3: 34B and the Python models do not, nor does 70B's Instruct, which was trained from one.
+            infills = size != "34b" and variant != "-Python" and (size, variant) != ("70b", "-Instruct")
             repository = f"codellama/CodeLlama-{size}{variant}-hf"
             yield Entry(f"codellama-{size}{variant.lower()}", "hub", repository, "llama2", infills, billions)
 

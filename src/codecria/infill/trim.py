@@ -16,18 +16,18 @@ def first_line(middle: str) -> str:
     return middle.split("\n", 1)[0].removesuffix("\r")
 
 
-def same_block(middle: str, prefix: str) -> str:
+def same_block(middle: str, prefix: str, tab: int = 8) -> str:
     """The middle up to the first line indented less than the line the cursor is in.
 
-    Indentation is compared as text width with tabs to 8 columns. Blank lines do not end a block. CR LF is
+    Indentation is compared as text width with tabs to `tab` columns. Blank lines do not end a block. CR LF is
     one line end.
     """
     current = prefix.rsplit("\n", 1)[-1]
-    depth = _indentation(current if current.strip() else current + "x")
+    depth = _indentation(current if current.strip() else current + "x", tab)
     lines = middle.split("\n")
     kept = [lines[0]]
     for line in lines[1:]:
-        if line.strip() and _indentation(line) < depth:
+        if line.strip() and _indentation(line, tab) < depth:
             return "\n".join(kept).removesuffix("\r")
         kept.append(line)
     return middle
@@ -122,6 +122,6 @@ def suffix_again(middle: str, suffix: str, sure: int = SURE) -> int | None:
     return place
 
 
-def _indentation(line: str) -> int:
-    expanded = line.expandtabs(8)
+def _indentation(line: str, tab: int) -> int:
+    expanded = line.expandtabs(tab)
     return len(expanded) - len(expanded.lstrip(" "))

@@ -49,7 +49,7 @@ def check_tests(questions: Sequence[Question], bench: Bench, least: int) -> list
     """Rows of questions whose written tests tell a solution from a stub.
 
     A test that a function without a body passes is thrown away; a single value may be right for one test of a function
-    that answers yes or no, so the other stubs count only where they pass all tests of a question.
+    that answers yes or no, so the other stubs count only where they pass all tests that are left of a question.
     """
     jobs = [
         (place, stub) for place, question in enumerate(questions) if not question.reference for stub in stubs(question)
@@ -61,15 +61,14 @@ def check_tests(questions: Sequence[Question], bench: Bench, least: int) -> list
     rows: list[Row] = []
     for place, question in enumerate(questions):
         found = of.get(place, [])
-        left = list(question.tests)
-        if found:
-            left = [test for number, test in enumerate(question.tests) if number in found[0].failed]
+        left = set(found[0].failed) if found else set(range(len(question.tests)))
         if len(left) < least and found:
             rows.append(dropped("tests that a stub passes", question.id))
-        elif any(result.passed for result in found):
+        elif any(result.calls > 0 and left.isdisjoint(result.failed) for result in found):
             rows.append(dropped("a stub passes", question.id))
         else:
-            rows.append({"question": question_row(replace(question, tests=tuple(left)))})
+            kept = tuple(test for number, test in enumerate(question.tests) if number in left)
+            rows.append({"question": question_row(replace(question, tests=kept))})
     return rows
 
 
@@ -140,7 +139,8 @@ def _judge(questions: Sequence[Question], samples: Sequence[Row], bench: Bench) 
 def choose(question: Question, samples: Sequence[Row], model: str, least: int) -> Triplet | str:
     """The triplet of the first solution that passes, or why there is none.
 
-    Tests that no solution passes are thrown away where no reference passes them: they are the model's own.
+    Tests that no solution passes are thrown away where no reference passes them: they are the model's own. What is
+    left wants another look by `check_tests`: the test that told a stub may be among them.
 
     Args:
         question: as it was asked.

@@ -5,7 +5,8 @@ they were set up for, the served model gets its own markers, as ids. Routes with
 come here: text that spells a marker is only text there.
 
     <PRE> {prefix} <SUF>{suffix} <MID>                           Continue, llm-ls, Tabby, Ollama
-    <PRE>{context}\n{prefix} <SUF> {suffix} <MID>                twinny
+    <PRE>{context} \n{header}{prefix} <SUF> {suffix} <MID>       twinny
+    {context}<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>    llama.vscode before OpenAI's interface
     <PRE> <SUF>{suffix} <MID> {prefix}                           suffix first
     <|file_sep|>{path}\n{text}<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>
     [SUFFIX]{suffix}[PREFIX]{prefix}
@@ -20,6 +21,7 @@ from codecria.serving.requests import Infill
 
 _SEPARATORS = re.compile(r"<\|file_sep\|>|<\|file_separator\|>|<file_sep>|<filename>")
 _REPOSITORY = re.compile(r"<\|repo_name\|>|<repo_name>|<reponame>")
+_TWINNY = re.compile(r"Language: .*\n.*File uri: ")
 _BEGINNING = re.compile(r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<｜begin▁of▁sentence｜>)?\s*")
 
 
@@ -56,7 +58,11 @@ def parse_markers(prompt: str) -> Infill | None:
 
 def _parse(text: str, marks: _Marks) -> Infill | None:
     start = text.find(marks.prefix)
-    if start < 0 or (start and not (_SEPARATORS.match(text) or _REPOSITORY.match(text))):
+    if start < 0:
+        return None
+    # llama.vscode's chunks: only before markers that nobody writes by chance, and where nothing follows them.
+    chunks = not marks.spaced and text.endswith(marks.middle)
+    if start and not (chunks or _SEPARATORS.match(text) or _REPOSITORY.match(text)):
         return None
     behind = text[start + len(marks.prefix) :]
     prefix, has_suffix, rest = behind.partition(marks.suffix)
@@ -74,10 +80,10 @@ def _parse(text: str, marks: _Marks) -> Infill | None:
 def _without_spaces(prefix: str, suffix: str, tail: str) -> tuple[str, str, str]:
     """Take off exactly the spaces that the layout has, as SentencePiece does where `▁<PRE>` is a piece.
 
-    The space behind `<PRE>` is the implicit one of a text that begins. twinny leaves it out and puts one behind
-    `<SUF>` instead, where it would be the suffix's own.
+    The space behind `<PRE>` is the implicit one of a text that begins. twinny, whose header tells it, puts one behind
+    `<SUF>` too, where it would be the suffix's own.
     """
-    twinny = not prefix.startswith(" ") and bool(prefix)
+    twinny = (not prefix.startswith(" ") and bool(prefix)) or _TWINNY.search(prefix) is not None
     if suffix.startswith((" \n", " \r")) or twinny:
         suffix = suffix.removeprefix(" ")
     return prefix.removeprefix(" ").removesuffix(" "), suffix.removesuffix(" "), tail.removeprefix(" ")

@@ -86,7 +86,8 @@ def _infill(model: Preparer, task: Infill, options: Options, window: int) -> Pre
     }
     prepared = model.prepare_infill(task.prefix, task.suffix, **asked)
     if task.indent:
-        rules = (SameBlock(" " * task.indent), *prepared.text.rules)
+        # llama.vim, llama.vscode and llama.cpp count characters: a tab is one.
+        rules = (SameBlock(" " * task.indent, tab=1), *prepared.text.rules)
         prepared = replace(prepared, text=replace(prepared.text, rules=rules))
     return prepared
 

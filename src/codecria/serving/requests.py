@@ -37,7 +37,7 @@ class Infill:
         prefix, suffix: around the cursor.
         files: (path, text) of other files, what helps most last.
         path: the document's own.
-        indent: end before the first line that is indented by fewer columns; None for no such end.
+        indent: end before the first line that is indented by fewer characters; None for no such end.
         stop_at: where the middle ends at the latest.
         trim: whether an end that repeats the suffix is cut.
         heal: whether the prefix's last token may become a longer one.

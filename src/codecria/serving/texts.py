@@ -8,7 +8,6 @@ import functools
 import os
 import platform
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from codecria.serving import guard
 from codecria.serving.markers import parse_markers
 from codecria.serving.problems import BadRequest, Unauthorised, Unavailable
 from codecria.serving.requests import Complete, Infill, Outcome, Piece, TextRequest
+from codecria.tokenizer.chat import chats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from codecria.serving.requests import Ticket
     from codecria.serving.routes import Call
     from codecria.tokenizer.tokenizer import Tokenizer
+
+_TABBY = "v0.9.0"
+"""The Tabby that its agent is told of: it asks older ones not whether it may report to others, and newer ones for pages
+of their own."""
 
 
 def raw_task(call: Call, prompt: str, heal: bool) -> Complete | Infill:
@@ -140,11 +144,12 @@ def health(call: Call) -> dict[str, Any]:
         guard.check_key(call.headers, call.settings)
     except Unauthorised:
         return {"status": "ok"}
-    built = {"build_date": "", "build_timestamp": "", "git_sha": "", "git_describe": f"v{version('codecria')}"}
+    built = {"build_date": "", "build_timestamp": "", "git_sha": "", "git_describe": _TABBY}
+    tokenizer = call.backend.tokenizer
     return {
         "status": "ok",
         "model": name,
-        "chat_model": name,
+        "chat_model": name if chats(tokenizer) else None,
         "device": "cpu",
         "cuda_devices": [],
         "arch": platform.machine(),

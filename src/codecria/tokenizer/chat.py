@@ -193,6 +193,11 @@ def with_chat_format(tokenizer: Tokenizer, name: str) -> Tokenizer:
     return tokenizer.with_chat_template(template)
 
 
+def chats(tokenizer: Tokenizer) -> bool:
+    """Whether conversations can be encoded: it has a template, or its vocabulary is Llama's."""
+    return tokenizer.chat_template is not None or tokenizer.encode("[INST]") == _INST
+
+
 def _built_in_template(tokenizer: Tokenizer) -> str:
     if tokenizer.encode("[INST]") == _INST:
         return LLAMA_2 if tokenizer.token_id("<step>") is None else CODE_LLAMA_70B

@@ -144,6 +144,12 @@ def test_a_missing_base_period_is_llama_2s_but_never_code_llamas(tiny_gguf):
     with pytest.raises(CodecriaError, match=r"the vocabulary is Code Llama's; .*--rope-theta"):
         read_gguf_config(code_llama)
     assert read_gguf_config(code_llama, rope_theta=1e6).rope_theta == 1e6
+    python = with_keys(tiny_gguf, "llama.rope.freq_base", llama__context_length=16_384)
+    with pytest.raises(CodecriaError, match=r"16384 positions without a scaling are Code Llama's; .*--rope-theta"):
+        read_gguf_config(python)
+    assert read_gguf_config(python, rope_theta=1e6).rope_theta == 1e6
+    keys = {"llama__context_length": 16_384, "llama__rope__scale_linear": 8.0}
+    assert read_gguf_config(with_keys(tiny_gguf, "llama.rope.freq_base", **keys)).rope_theta == 1e4
 
 
 def test_the_old_key_for_linear_scaling_is_read(tiny_gguf):

@@ -89,6 +89,22 @@ def test_byte_level_with_infill_markers(tmp_path):
     assert back.generation_config["eos_token_id"] == [2, sentinels.end[0]]
 
 
+def test_a_separator_of_files_is_named_and_an_end_that_is_eos_stands_once(tmp_path):
+    """llama.cpp puts `input_extra` behind `fim_sep`; Qwen2.5-Coder's marker must not stay an ordinary token."""
+    write_folder(tmp_path / "base", tiny())
+    names = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"]
+    base = open_checkpoint(tmp_path / "base")
+    marked = base.tokenizer.with_added_tokens(names)
+    config = tiny(vocab_size=marked.vocab_size)
+    model = Transformer(config)
+    model.initialise(0)
+    save_huggingface(tmp_path / "hf", model, Description(config, marked, base.hf_config, base.generation_config))
+    keys = export(tmp_path / "hf", tmp_path / "model.gguf")
+    assert keys["tokenizer.ggml.fim_sep_token_id"] == marked.token_id("<|file_sep|>")
+    ends = [keys.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
+    assert len({end for end in ends if end is not None}) == len([end for end in ends if end is not None])
+
+
 def test_rows_without_a_token_become_unused_ones(tmp_path):
     write_folder(tmp_path / "hf", tiny())
     keys = export(tmp_path / "hf", tmp_path / "model.gguf")

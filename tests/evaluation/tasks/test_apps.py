@@ -77,6 +77,13 @@ def test_programs_that_read_and_functions_that_are_called_are_judged(found: Foun
         "class Solution:\n    def add(self, a, b):\n        return a + b\n": (calling, True),
         "def add(a, b):\n    return a + b\n": (calling, True),
         "def add(a, b):\n    return 3\n": (calling, False),
+        # Starter code is annotated so, and imports nothing.
+        "class Solution:\n    def add(self, a: List[int], b) -> int:\n        return a + b\n": (calling, True),
+        "from __future__ import annotations\ndef add(a: Unknown, b):\n    return [*accumulate([a, b])][1]\n": (
+            calling,
+            True,
+        ),
+        "print(sum(accumulate([0, 2 * int(input())])))": (reading, True),
     }
     with Judge() as judge:
         for code, (contest, right) in programs.items():
@@ -84,6 +91,25 @@ def test_programs_that_read_and_functions_that_are_called_are_judged(found: Foun
             if future is None:
                 pytest.skip(judge.reason)
             assert all(verdict.passed for verdict in future.result()) == right, code
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "code"),
+    [
+        ([{"1": 5, "2": 6}], 11, "def f(d):\n    return d[1] + d[2]\n"),
+        ([{"a": 5}], 5, "def f(d):\n    return d['a']\n"),
+        ([3], [{"3": 9}], "def f(n):\n    return {n: n * n}\n"),
+        ([3], {"3": 9}, "def f(n):\n    return {n: n * n}\n"),
+        ([2], [[[0, 1], [1, 2]]], "def f(n):\n    return [(i, i + 1) for i in range(n)]\n"),
+    ],
+)
+def test_what_json_cannot_hold_is_undone_as_in_apps_own_script(inputs: object, output: object, code: str) -> None:
+    contest = Contest("x", "", [(inputs, output)], 0, function="f")
+    with Judge() as judge:
+        verdicts = judge.run(contest_programs(contest, code))
+        if verdicts is None:
+            pytest.skip(judge.reason)
+    assert verdicts[0].passed, verdicts[0]
 
 
 def test_lines_in_a_list_are_read_and_expected_as_lines(found: Found) -> None:

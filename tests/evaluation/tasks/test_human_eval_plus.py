@@ -4,6 +4,8 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from codecria.common.errors import CodecriaError
 from codecria.evaluation.data import Data
@@ -11,7 +13,7 @@ from codecria.evaluation.judge import Judge
 from codecria.evaluation.task import Given
 from codecria.evaluation.tasks.human_eval import HumanEvalRecipe
 from codecria.evaluation.tasks.human_eval_plus import TASK, plus_problem
-from codecria.evaluation.tasks.plus import LIMITS
+from codecria.evaluation.tasks.plus import LIMITS, _literal
 from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
@@ -81,3 +83,15 @@ def test_the_file_is_read_and_another_layout_is_refused(tmp_path: Path) -> None:
     assert group.items == 1
     with pytest.raises(CodecriaError, match="a problem without 'plus_input'"):
         plus_problem({name: value for name, value in ROW.items() if name != "plus_input"}, "file:1")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet="inf nan'\"x"),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(alphabet="inf"), inner),
+)
+
+
+@given(VALUES)
+def test_a_literal_is_the_value_whatever_it_holds(value: object) -> None:
+    """Inputs hold inf and nan, for which Python has no literal, beside words that hold these letters."""
+    assert repr(eval(_literal(value))) == repr(value)

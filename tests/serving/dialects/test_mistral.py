@@ -34,6 +34,17 @@ def test_without_a_suffix_it_goes_on(server, code_model):
     assert content == code_model.complete(PREFIX, max_tokens=10).text
 
 
+def test_an_empty_suffix_is_a_documents_end_and_a_prompt_is_never_a_layout(server, code_model):
+    def said(prompt, suffix):
+        answer = server.post("/v1/fim/completions", {**BODY, "prompt": prompt, "suffix": suffix}).json()
+        return answer["choices"][0]["message"]["content"]
+
+    spelled = f"<|fim_prefix|>{PREFIX}<|fim_suffix|>{SUFFIX}<|fim_middle|>"
+    for prompt in (PREFIX, spelled):
+        assert said(prompt, "") == code_model.infill(prompt, "", max_tokens=10, order="spm").text
+    assert said(spelled, None) == code_model.complete(spelled, max_tokens=10).text
+
+
 def test_stop_and_the_fewest_tokens(server, code_model):
     text = code_model.infill(PREFIX, SUFFIX, max_tokens=10, order="spm").text
     stopped = server.post("/v1/fim/completions", {**BODY, "stop": text[2:4]}).json()["choices"][0]

@@ -60,6 +60,17 @@ def test_suffix_infills_by_ids(client, code_model):
     assert answer.usage.prompt_tokens > plain.prompt_tokens  # llama.cpp ignores the field without a word
 
 
+def test_an_empty_suffix_is_a_documents_end_and_no_layout(client, plain_client, code_model):
+    """Continue and minuet send one in every new file; the code before the cursor may spell markers."""
+    for prompt in (PREFIX, "<|fim_prefix|>x<|fim_suffix|>y<|fim_middle|>"):
+        answer = client.completions.create(model="x", prompt=prompt, suffix="", max_tokens=12, temperature=0)
+        expected = code_model.infill(prompt, "", max_tokens=12, order="spm")
+        assert (answer.choices[0].text, answer.usage.prompt_tokens) == (expected.text, expected.prompt_tokens)
+    assert (
+        plain_client.completions.create(model="x", prompt=PREFIX, suffix="", max_tokens=2).usage.completion_tokens == 2
+    )
+
+
 def test_what_spells_a_marker_is_text_where_there_is_a_suffix_and_layout_where_there_is_none(client, code_model):
     spelled = f"<PRE> {PREFIX} <SUF>{SUFFIX} <MID>"
     pasted = client.completions.create(model="x", prompt=spelled, max_tokens=12, temperature=0)

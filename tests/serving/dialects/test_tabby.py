@@ -100,7 +100,9 @@ def test_what_is_wrong(server, body):
 
 def test_what_the_agent_asks_and_tells(server):
     health = server.client.get("/v1/health").json()
-    assert health["version"]["git_describe"].startswith("v")
+    # From 0.9 on the agent asks whether it may report to others.
+    assert health["version"]["git_describe"] == "v0.9.0"
+    assert health["chat_model"] == health["model"]
     assert {"device", "arch", "cpu_info", "cpu_count", "cuda_devices"} <= set(health)
     assert server.client.get("/v1beta/server_setting").json() == {"disable_client_side_telemetry": True}
     event = {"type": "select", "completion_id": "a-secret-id", "choice_index": 0, "view_id": "v", "elapsed": 120}

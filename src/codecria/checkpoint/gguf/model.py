@@ -136,12 +136,18 @@ def _shortest(value: float) -> float:
 
 
 def _theta(fields: _Fields, vocab_size: int, rope_theta: float | None) -> float:
-    """The base period; absent it is 10000 by the format's rule, but never for Code Llama's vocabulary."""
+    """The base period; absent it is 10000 by the format's rule, but never for a Code Llama.
+
+    Its 34B and Python models have Llama 2's vocabulary; 16,384 positions without a scaling tell them from it.
+    """
     if "llama.rope.freq_base" in fields.file.metadata:
         return fields.number("llama.rope.freq_base")
-    if rope_theta is None and vocab_size == 32_016:
+    scaled = {"llama.rope.scaling.type", "llama.rope.scale_linear"} & fields.file.metadata.keys()
+    positions = fields.integer("llama.context_length")
+    what = "the vocabulary is" if vocab_size == 32_016 else f"{positions} positions without a scaling are"
+    if rope_theta is None and (vocab_size == 32_016 or (positions == 16_384 and not scaled)):
         mend = "convert the model again with a current converter, or pass --rope-theta (Code Llama: 1000000)"
-        raise fields.error("'llama.rope.freq_base' is missing and the vocabulary is Code Llama's", mend)
+        raise fields.error(f"'llama.rope.freq_base' is missing and {what} Code Llama's", mend)
     return rope_theta or 1e4
 
 

@@ -8,7 +8,9 @@ which the rows' `task` and the report say.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -68,10 +70,30 @@ assert len(_words) == len(_wanted) and all(map(_near, _words, _wanted)), stdout[
 """
 """Numbers within np.allclose's tolerances, as in APPS' own script; there also whole ones, and order may be lost."""
 
+_RETURNED = """
+_out = list(_out) if isinstance(_out, tuple) else _out
+_lists = [list(_each) for _each in _out] if isinstance(_out, list) and _out and isinstance(_out[0], tuple) else _out
+assert _wanted in (_out, [_out], [_lists]), repr(_out)[:200]
+"""
+
+_IMPORTED = """
+import collections, fractions, heapq, itertools, math, random, sys, time
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
+from functools import lru_cache
+from heapq import *
+from itertools import accumulate, combinations, permutations, product
+from math import ceil, cos, exp, fabs, floor, gcd, log, log2, sin, sqrt, tan
+from typing import List, Tuple
+""".lstrip()
+"""What APPS' own script imports before every program: starter code is annotated with `List` and does not import it.
+NumPy is left out, which the sandbox has not."""
+_FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
+
 _SCORING = (
     "every test: printed words equal the expected ones (numbers that are not both whole: within 1e-8 and a relative "
-    "1e-5), or the called function's result does; pass@k without bias, unfiltered and filtered by the tests that the "
-    "problem's text shows"
+    "1e-5), or the called function's result does (keys of a JSON object being whole numbers where they can be, tuples "
+    "lists); what APPS' own script imports, NumPy aside, is imported before the program; pass@k without bias, "
+    "unfiltered and filtered by the tests that the problem's text shows"
 )
 PAPER = Protocol(
     "paper",
@@ -198,19 +220,26 @@ def _asked(text: str, starter: str, function: str) -> str:
 
 
 def contest_programs(contest: Contest, code: str) -> list[Program]:
-    """The program with each test."""
+    """The program, behind what APPS' own script imports, with each test."""
+    future = "".join(_FUTURE.findall(code))
+    named, code = code, f"{future}{_IMPORTED}{_FUTURE.sub('', code)}"
     if not contest.function:
         return [
             Program(code, f"_wanted = {_text(output).split()!r}\n{_PRINTED}", stdin=_text(given))
             for given, output in contest.tests
         ]
-    called = f"Solution().{contest.function}" if "class Solution" in code else contest.function
-    tests = [
-        f"_out = {called}(*{given!r})\n_out = list(_out) if isinstance(_out, tuple) else _out\n"
-        f"assert _out == {output!r} or [_out] == {output!r}, repr(_out)[:200]"
-        for given, output in contest.tests
-    ]
-    return [Program(code, each) for each in tests]
+    called = f"Solution().{contest.function}" if "class Solution" in named else contest.function
+    tests = [(_whole_keys(given), _whole_keys(output)) for given, output in contest.tests]
+    return [Program(code, f"_out = {called}(*{given!r})\n_wanted = {wanted!r}\n{_RETURNED}") for given, wanted in tests]
+
+
+def _whole_keys(values: Any) -> Any:
+    """What JSON made strings of: keys of an object that stands first, or alone, are whole numbers where they can be."""
+    listed = cast("list[Any]", values if isinstance(values, list) else [values])
+    if listed and isinstance(listed[0], dict):
+        with contextlib.suppress(ValueError):
+            return [{int(key): value for key, value in cast("dict[str, Any]", listed[0]).items()}, *listed[1:]]
+    return values
 
 
 def contest_item(contest: Contest, recipe: AppsRecipe) -> Item:

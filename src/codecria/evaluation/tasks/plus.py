@@ -79,13 +79,16 @@ def plus_tests(reference: str, entry_point: str, inputs: list[list[Any]], atol: 
 
 def _literal(value: Any) -> str:
     """`repr`, with the floats it has no literal for."""
-    return repr(value).replace("inf", "float('inf')").replace("nan", "float('nan')") if _odd(value) else repr(value)
+    text = repr(value)
+    odd = "inf" in text or "nan" in text
+    return ast.unparse(_OddFloats().visit(ast.parse(text, mode="eval"))) if odd else text
 
 
-def _odd(value: Any) -> bool:
-    if isinstance(value, list | tuple | set):
-        return any(map(_odd, cast("list[Any]", value)))
-    return isinstance(value, float) and (value != value or value in (float("inf"), float("-inf")))
+class _OddFloats(ast.NodeTransformer):
+    """Calls in place of the names `inf` and `nan`; in a string they are no names."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.parse(f"float({node.id!r})", mode="eval").body if node.id in ("inf", "nan") else node
 
 
 def typed_inputs(assertions: str, entry_point: str, inputs: list[list[Any]]) -> list[list[Any]]:

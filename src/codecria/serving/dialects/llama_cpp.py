@@ -165,7 +165,8 @@ DIALECT = Dialect(
         Route("POST", "/detokenize", detokenize, "Ids to text", DetokenizeBody),
         Route("POST", "/apply-template", apply_template, "A conversation as one text", ApplyTemplateBody),
         Route("GET", "/health", healthy, "Whether it can be asked", public=True),
-        Route("GET", "/v1/health", healthy, "Whether it can be asked", public=True),
+        # Not public: a Tabby agent without a valid key learns it here or never.
+        Route("GET", "/v1/health", healthy, "Whether it can be asked"),
         Route("GET", "/metrics", metrics, "Numbers for Prometheus"),
     ),
     error,

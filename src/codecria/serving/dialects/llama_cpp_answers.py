@@ -23,7 +23,7 @@ def reply(call: Call, body: SamplingBody, options: SamplingOptions, outcomes: Se
     for outcome in outcomes:
         for sample in outcome.samples:
             whole = _final(call, body, options, outcome, sample, len(told))
-            told.append(whole if body.response_fields is None else picked(whole, body.response_fields))
+            told.append(picked(whole, body.response_fields) if body.response_fields else whole)
     return Reply(told[0] if len(told) == 1 else told)
 
 
@@ -39,7 +39,7 @@ async def frames(call: Call, body: SamplingBody, options: SamplingOptions, texts
                 yield sse(_partial(call, body, outcome, sample, piece, index))
             if piece.finish_reason:
                 last = _final(call, body, options, outcome, sample, index) | {"content": "", "tokens": []}
-                yield sse(last if body.response_fields is None else picked(last, body.response_fields))
+                yield sse(picked(last, body.response_fields) if body.response_fields else last)
 
 
 def picked(whole: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:

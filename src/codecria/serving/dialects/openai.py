@@ -167,11 +167,14 @@ async def complete(call: Call) -> Reply | Stream:
 def _task(call: Call, body: CompletionBody, prompt: str | tuple[int, ...]) -> Complete | Infill:
     # A healed token's own text was in the prompt in part: where tokens are told of, nothing is healed.
     heal = body.heal and body.logprobs is None
-    if body.suffix is not None and body.suffix != "":
-        if not isinstance(prompt, str):
-            raise BadRequest("a prompt of ids has no suffix", where="suffix", mend="send the prompt as text")
+    if body.suffix and not isinstance(prompt, str):
+        raise BadRequest("a prompt of ids has no suffix", where="suffix", mend="send the prompt as text")
+    if not isinstance(prompt, str):
+        return Complete(prompt)
+    # Continue and minuet send an empty one at a document's end: a middle all the same, and code, not a layout.
+    if body.suffix or (body.suffix is not None and call.backend.sentinels is not None):
         return Infill(prompt, body.suffix, heal=heal)
-    return raw_task(call, prompt, heal) if isinstance(prompt, str) else Complete(prompt)
+    return raw_task(call, prompt, heal)
 
 
 async def chat(call: Call) -> Reply | Stream:
@@ -257,7 +260,9 @@ def error(problem: Problem) -> dict[str, Any]:
     """The shape that OpenAI's clients read."""
     code = "context_length_exceeded" if isinstance(problem, TooLong) else _CODES.get(problem.status)
     told = {"message": str(problem), "type": problem.kind, "param": problem.where, "code": code}
-    return {"error": told}
+    # `detail` is what llm-ls reads, which knows no other error of this interface.
+    detail = {"loc": [problem.where or ""], "msg": str(problem), "type": problem.kind}
+    return {"error": told, "detail": [detail]}
 
 
 DIALECT = Dialect(

@@ -135,9 +135,7 @@ async def server_setting(_call: Call) -> Reply:
 
 
 def _has_segments(call: Call) -> bool:
-    if call.body.get("segments") is not None:
-        return True
-    return "prompt" not in call.body and call.body.get("debug_options") is not None
+    return call.body.get("segments") is not None or "prompt" not in call.body
 
 
 DIALECT = Dialect(
