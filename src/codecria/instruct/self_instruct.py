@@ -6,7 +6,7 @@ The folder, each step's files in a folder of its own (see `steps`):
     mined-* described-* invented-*    questions of each source
     unique/                without copies and near copies
     tests/ checked/        tests by a model; without those a stub passes
-    solutions/             samples; which tests each failed
+    solutions/             samples, and which tests each failed; where none passes, which each stub failed
     triplets.jsonl         question, tests, first solution that passed, without evaluation material
     conversations.parquet  what a stage of training reads
     yields.json            what each step was given, kept and dropped, and why
@@ -127,8 +127,7 @@ class _Run:
             )
         least = 2 if self.recipe.tests is None else self.recipe.tests.least
         chosen = [
-            choose(question, row["samples"], writer.recipe.model, least)
-            for question, row in zip(questions, rows, strict=True)
+            choose(question, row, writer.recipe.model, least) for question, row in zip(questions, rows, strict=True)
         ]
         statuses = [sample["status"] for row in rows for sample in row["samples"]]
         passing = statuses.count("passed")
