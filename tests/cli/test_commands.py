@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from codecria.cli.infill import split_at
 from codecria.common.errors import CodecriaError
+from codecria.sandbox import Program, attacks, available_backends
 
 CODE = "def area(radius):\n    return \n\n\nprint(area(2))\n"
 
@@ -30,6 +32,56 @@ def test_help_reads_like_a_man_page_with_an_example(run, command):
 
 def test_version(run):
     assert run("--version")[1].startswith("codecria 0.")
+
+
+@pytest.fixture
+def doctor(run, monkeypatch):
+    """Run the doctor with these attacks beside those that end at once: its status, lines of its table, the error."""
+    if not any(each.available for each in available_backends()):
+        pytest.skip("no sandbox starts here")
+    laid_out = attacks.attacks
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*further):
+        monkeypatch.setattr(
+            attacks, "attacks", lambda bait: [*(each for each in laid_out(bait) if each.quick), *further]
+        )
+        status, out, err = run("doctor")
+        _, _, table = out.partition("\nattack ")
+        rows = [re.split(r"  +", line.strip()) for line in table.splitlines()[1:]]
+        return status, {name: (contained, verdict) for name, contained, verdict in rows}, err
+
+    return call
+
+
+def quick_attacks():
+    with attacks.lay_bait() as bait:
+        return [each for each in attacks.attacks(bait) if each.quick]
+
+
+def test_the_doctor_says_of_every_attack_that_it_was_contained(doctor):
+    expected = quick_attacks()
+    status, rows, err = doctor()
+    assert (status, err) == (0, "")
+    assert list(rows) == [each.name for each in expected]
+    assert all(
+        contained == "yes" and verdict in each.stopped_as
+        for each, (contained, verdict) in zip(expected, rows.values(), strict=True)
+    )
+
+
+def test_the_doctor_names_what_gets_through_and_fails(doctor):
+    """Two harmless programs in the attacks' form, which pass: `quick` would have the sandbox refused before."""
+    through = Program("def f(x):\n    return x + 1", "assert f(1) == 2")
+    names = ["return the right answer", "return it again"]
+    status, rows, err = doctor(*(attacks.Attack(name, through, quick=False) for name in names))
+    assert status == 1
+    assert err == (
+        "error: doctor: the sandbox lets through: return the right answer, return it again; "
+        "do not run generated code on this machine\n"
+    )
+    assert [name for name, row in rows.items() if row == ("NO", "passed")] == names
+    assert sum(contained == "yes" for contained, _ in rows.values()) == len(rows) - 2
 
 
 @pytest.mark.parametrize(
