@@ -49,6 +49,26 @@ def test_a_row_of_the_release_compares_with_its_reference() -> None:
     assert "half([1, 2],) gives" in verdicts[3].detail
 
 
+def test_inputs_that_python_has_no_literal_for_reach_the_program() -> None:
+    row = {
+        **ROW,
+        "prompt": 'def told(values):\n    """How it is written."""\n',
+        "canonical_solution": "    return repr(values)\n",
+        "entry_point": "told",
+        "base_input": [[[float("nan"), "info", "banana"]]],
+        "plus_input": [[{"a": float("inf")}], [[{"b": [float("-inf")]}, "inf"]]],
+    }
+    problem = plus_problem(row, "x")
+    bodies = {"    return f'{values!r}'\n": True, "    return ''\n": False}
+    with Judge() as judge:
+        programs = [Program(problem.prompt + body, problem.test, problem.entry_point) for body in bodies]
+        verdicts = judge.run(programs, LIMITS)
+        if verdicts is None:
+            pytest.skip(judge.reason)
+    assert [verdict.passed for verdict in verdicts] == list(bodies.values())
+    assert "told([nan, 'info', 'banana'],) gives ''" in verdicts[1].detail
+
+
 def test_any_root_of_a_polynomial_is_right() -> None:
     """HumanEval/32 asks for a zero, of which the reference finds one: (x - 1)(x - 2)(x - 3) has three."""
     row = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from typing import Any, cast
 
+from codecria.evaluation.literals import literal
 from codecria.sandbox.limits import Limits
 
 LIMITS = Limits(wall_s=60.0, cpu_s=20.0, memory_bytes=2 << 30)
@@ -73,19 +74,8 @@ def plus_tests(reference: str, entry_point: str, inputs: list[list[Any]], atol: 
     rule = {"are_equivalent": "true", "sum_div": "zero", "find_zero": "root"}.get(entry_point, "")
     rule = "unordered" if entry_point in UNORDERED else "anything" if entry_point in ANYTHING else rule
     values = {"_RULE": rule, "_SOURCE": reference, "_NAME": entry_point, "_ATOL": atol, "_INPUTS": inputs}
-    given = "".join(f"{name} = {_literal(value)}\n" for name, value in values.items())
+    given = "".join(f"{name} = {literal(value)}\n" for name, value in values.items())
     return f"{given}_CALLED = {entry_point}\n{_TESTS}"
-
-
-def _literal(value: Any) -> str:
-    """`repr`, with the floats it has no literal for."""
-    return repr(value).replace("inf", "float('inf')").replace("nan", "float('nan')") if _odd(value) else repr(value)
-
-
-def _odd(value: Any) -> bool:
-    if isinstance(value, list | tuple | set):
-        return any(map(_odd, cast("list[Any]", value)))
-    return isinstance(value, float) and (value != value or value in (float("inf"), float("-inf")))
 
 
 def typed_inputs(assertions: str, entry_point: str, inputs: list[list[Any]]) -> list[list[Any]]:
