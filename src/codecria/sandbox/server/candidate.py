@@ -50,7 +50,8 @@ def run(walls: confine.Walls, go: int, turn: int, report: int, reader: int, writ
         os.write(turn, b"T")
         os.close(turn)
         confine.enter_program(walls)
-        status = _run(_text(prelude), _text(code), bool(script), report, reader, writer)
+        before, text = (part.decode("utf-8", "surrogatepass") for part in (prelude, code))
+        status = _run(before, text, bool(script), report, reader, writer)
     except MemoryError:
         status = MEMORY_EXIT
     finally:
@@ -119,10 +120,6 @@ def _finish() -> None:
             if thread is not threading.main_thread() and not thread.daemon:
                 thread.join()
     atexit._run_exitfuncs()  # pyright: ignore[reportPrivateUsage]
-
-
-def _text(part: bytes) -> str:
-    return part.decode("utf-8", "surrogatepass")
 
 
 def _give_input(data: bytes) -> None:
