@@ -30,7 +30,7 @@ def draw(bench, question, *codes):
     recipe = SolutionsRecipe(generator="small", samples=len(codes))
     writer = Scripted(codes)
     (row,) = solve([question], writer, bench, recipe, seed=0)
-    return row["samples"], writer.texts
+    return row, writer.texts
 
 
 def judge(bench, question, pairs):
@@ -38,14 +38,14 @@ def judge(bench, question, pairs):
     codes, shown = zip(*pairs, strict=True)
     verdicts = _judge([question] * len(codes), [{"code": code} for code in codes], bench)
     samples = [{"code": code, "shown": test, **each} for code, test, each in zip(codes, shown, verdicts, strict=True)]
-    return choose(question, samples, "small", least=2)
+    return choose(question, {"samples": samples, "stubs": []}, "small", least=2)
 
 
 def test_the_first_that_passes_is_kept_and_none_is_drawn_behind_it(bench):
-    samples, left = draw(bench, QUESTION, WRONG, "nonsense(", RIGHT + "# first", RIGHT + "# second")
-    assert [sample["status"] for sample in samples] == ["failed", "not defined", "passed"]
+    row, left = draw(bench, QUESTION, WRONG, "nonsense(", RIGHT + "# first", RIGHT + "# second")
+    assert [sample["status"] for sample in row["samples"]] == ["failed", "not defined", "passed"]
     assert left == [RIGHT + "# second"]
-    assert choose(QUESTION, samples, "small", least=2) == Triplet(QUESTION, RIGHT + "# first\n", "small", 3)
+    assert choose(QUESTION, row, "small", least=2) == Triplet(QUESTION, RIGHT + "# first\n", "small", 3)
 
 
 def test_a_solution_fitted_to_the_test_it_saw_does_not_pass(bench):
@@ -58,6 +58,23 @@ def test_a_test_that_no_solution_passes_is_thrown_away(bench):
     question = replace(QUESTION, tests=(*TESTS, "assert double(5) == 11"))
     triplet = judge(bench, question, [(WRONG, 0), (RIGHT, 1)])
     assert triplet.question.tests == TESTS and triplet.tries == 2
+
+
+@pytest.mark.parametrize(
+    ("right", "stubborn"),
+    [
+        (("assert is_even(2)", "assert is_even(4)"), True),
+        (("assert is_even(2)", "assert is_even(3) is False"), False),
+    ],
+)
+def test_tests_that_a_stub_passes_once_wrong_ones_are_thrown_away_are_not_kept(bench, right, stubborn):
+    question = replace(QUESTION, entry_point="is_even", tests=(*right, "assert is_even(2) == 'even'"))
+    (checked,) = check_tests([question], bench, least=2)
+    assert tuple(checked["question"]["tests"]) == question.tests
+    even = "def is_even(x):\n    return x % 2 == 0\n"
+    row, _ = draw(bench, question, even, even)
+    kept = Triplet(replace(question, tests=right), even, "small", 1)
+    assert choose(question, row, "small", least=2) == ("a stub passes" if stubborn else kept)
 
 
 def test_a_test_that_the_reference_passes_is_never_thrown_away(bench):
@@ -85,8 +102,11 @@ def test_without_python_nothing_is_run(bench):
         (("assert double(1) is None", "double(2)\nassert 2 == 2"), "tests that a stub passes"),
         (("assert double(0) == 0", "assert double(0) is not None"), "a stub passes"),
         (("assert double(2)", "assert double(3) is True"), "a stub passes"),
-        # What told `return True` is itself passed by `return None`, and goes.
-        (("assert double(2)", "assert double(4)", "assert not double(3)"), "a stub passes"),
+        (("assert double(2)", "assert double(4)", "assert not double(3)"), "a stub passes"),  # all but what None passes
+        (
+            ("assert double(2)", "assert double(4) == 8", "assert not double(0)"),
+            ("assert double(2)", "assert double(4) == 8"),
+        ),
     ],
 )
 def test_tests_that_a_stub_passes_are_thrown_away(bench, tests, left):

@@ -289,6 +289,29 @@ def test_scripts(any_sandbox: Sandbox) -> None:
     assert judge(any_sandbox, "print(len(input()))", "assert stdout == '500000\\n'", stdin=large).passed
 
 
+def test_a_prelude_runs_before_the_program_and_its_lines_are_not_counted(any_sandbox: Sandbox) -> None:
+    prelude = "import math\nfrom typing import List\n\n\ndef offered():\n    return 1\n"
+    annotated = '"""What it is."""\nfrom __future__ import annotations\ndef f(x: Absent) -> List[int]:\n    return [x]'
+    passing = [
+        Program(
+            "def f(x: List[int]):\n    return math.floor(x) + offered()", "assert f(1.5) == 2", "f", prelude=prelude
+        ),
+        Program(annotated, "assert f(1) == [1] and offered() == 1", prelude=prelude),
+        Program("print(math.floor(float(input())))", "assert stdout == '1\\n'", stdin="1.5", prelude=prelude),
+    ]
+    assert [any_sandbox.run(program).status for program in passing] == ["passed"] * 3
+    failing = {
+        "def f(x):\n    return x / 0": "line 2 of the program",
+        "x = 1\n1 / 0\n": "ZeroDivisionError: division by zero; line 2 of the program: `1 / 0`",
+        "x = 1\ny = (\n": "line 2 of the program: `y = (`",
+    }
+    for code, detail in failing.items():
+        verdict = any_sandbox.run(Program(code, "f(1)", prelude=prelude))
+        assert verdict.status == "failed" and verdict.detail.endswith(detail), verdict
+        assert verdict.detail == any_sandbox.run(Program(code, "f(1)")).detail
+    assert any_sandbox.run(Program("def f(): return offered()", "f()")).status == "failed"
+
+
 def test_long_reasons_are_cut(any_sandbox: Sandbox) -> None:
     for letter in ("x", "\U0001f999", "\n", "\ud800"):
         verdict = judge(any_sandbox, "def f(): return 1", f"assert f() == 2, {letter!r} * 5000")

@@ -6,7 +6,7 @@ The folder, each step's files in a folder of its own (see `steps`):
     mined-* described-* invented-*    questions of each source
     unique/                without copies and near copies
     tests/ checked/        tests by a model; without those a stub passes
-    solutions/             samples; which tests each failed
+    solutions/             samples, and which tests each failed; where none passes, which each stub failed
     triplets.jsonl         question, tests, first solution that passed, without evaluation material
     conversations.parquet  what a stage of training reads
     yields.json            what each step was given, kept and dropped, and why
@@ -125,22 +125,10 @@ class _Run:
             rows = run_step(
                 self.folder, "solutions", questions, group, lambda part: solve(part, writer, bench, solutions, seed)
             )
-            least = 2 if self.recipe.tests is None else self.recipe.tests.least
-            chosen = [
-                choose(question, row["samples"], writer.recipe.model, least)
-                for question, row in zip(questions, rows, strict=True)
-            ]
-            thinner = [
-                each.question
-                for question, each in zip(questions, chosen, strict=True)
-                if isinstance(each, Triplet) and len(each.question.tests) < len(question.tests)
-            ]
-            if thinner:
-                again = run_step(
-                    self.folder, "checked-again", thinner, group, lambda part: check_tests(part, bench, least)
-                )
-                told_nothing = {row["id"]: row["dropped"] for row in again if "dropped" in row}
-                chosen = [told_nothing.get(question.id, each) for question, each in zip(questions, chosen, strict=True)]
+        least = 2 if self.recipe.tests is None else self.recipe.tests.least
+        chosen = [
+            choose(question, row, writer.recipe.model, least) for question, row in zip(questions, rows, strict=True)
+        ]
         statuses = [sample["status"] for row in rows for sample in row["samples"]]
         passing = statuses.count("passed")
         reasons = {name: statuses.count(name) for name in sorted(set(statuses) - {"passed"})}

@@ -26,11 +26,11 @@ from codecria.instruct.steps import Row, dropped
 from codecria.instruct.validation import stubs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from codecria.instruct.generators import Writer
-    from codecria.instruct.judging import Bench, Judged
+    from codecria.instruct.judging import Bench
     from codecria.instruct.recipe import SolutionsRecipe, TestsRecipe
 
 
@@ -49,26 +49,17 @@ def check_tests(questions: Sequence[Question], bench: Bench, least: int) -> list
     """Rows of questions whose written tests tell a solution from a stub.
 
     A test that a function without a body passes is thrown away; a single value may be right for one test of a function
-    that answers yes or no, so the other stubs count only where they pass all tests that are left of a question.
+    that answers yes or no, so the other stubs count only where they pass every test that is left.
     """
-    jobs = [
-        (place, stub) for place, question in enumerate(questions) if not question.reference for stub in stubs(question)
-    ]
-    results = bench.run([(questions[place], stub) for place, stub in jobs])
-    of: dict[int, list[Judged]] = {}
-    for (place, _), result in zip(jobs, results, strict=True):
-        of.setdefault(place, []).append(result)
     rows: list[Row] = []
-    for place, question in enumerate(questions):
-        found = of.get(place, [])
-        left = set(found[0].failed) if found else set(range(len(question.tests)))
-        if len(left) < least and found:
+    for question, failures in zip(questions, _stub_failures(questions, bench), strict=True):
+        left = set(failures[0] if failures else range(len(question.tests)))
+        if len(left) < least and failures:
             rows.append(dropped("tests that a stub passes", question.id))
-        elif any(result.calls > 0 and left.isdisjoint(result.failed) for result in found):
+        elif _is_passed(left, failures):
             rows.append(dropped("a stub passes", question.id))
         else:
-            kept = tuple(test for number, test in enumerate(question.tests) if number in left)
-            rows.append({"question": question_row(replace(question, tests=kept))})
+            rows.append({"question": question_row(_with(question, left))})
     return rows
 
 
@@ -76,6 +67,7 @@ def solve(questions: Sequence[Question], writer: Writer, bench: Bench, recipe: S
     """A row for each question: its samples up to the first that passes every test; none is drawn behind that.
 
     A sample has its code, the number of the test that it was shown, or None, its status, and the tests that it failed.
+    Where no sample passes, `choose` may throw tests away: `stubs` then says which tests each stub failed.
     """
     fresh = writer.fresh()
     samples: list[list[Row]] = [[] for _ in questions]
@@ -85,7 +77,12 @@ def solve(questions: Sequence[Question], writer: Writer, bench: Bench, recipe: S
         drawn = _write(asked, fresh, bench.packages, recipe, seed, number)
         for place, sample, verdict in zip(left, drawn, _judge(asked, drawn, bench), strict=True):
             samples[place].append({**sample, **verdict})
-    return [{"id": question.id, "samples": each} for question, each in zip(questions, samples, strict=True)]
+    unsolved = [place for place, drawn in enumerate(samples) if drawn[-1]["status"] != "passed"]
+    failures = dict(zip(unsolved, _stub_failures([questions[place] for place in unsolved], bench), strict=True))
+    return [
+        {"id": question.id, "samples": samples[place], "stubs": failures.get(place, [])}
+        for place, question in enumerate(questions)
+    ]
 
 
 def _write(
@@ -136,18 +133,19 @@ def _judge(questions: Sequence[Question], samples: Sequence[Row], bench: Bench) 
     return verdicts
 
 
-def choose(question: Question, samples: Sequence[Row], model: str, least: int) -> Triplet | str:
+def choose(question: Question, row: Row, model: str, least: int) -> Triplet | str:
     """The triplet of the first solution that passes, or why there is none.
 
     Tests that no solution passes are thrown away where no reference passes them: they are the model's own. What is
-    left wants another look by `check_tests`: the test that told a stub may be among them.
+    left must tell a solution from a stub again: the stub may have failed only what was thrown away.
 
     Args:
         question: as it was asked.
-        samples: of it, by `solve`.
+        row: its samples and stubs, by `solve`.
         model: who solved it.
         least: tests that must be left.
     """
+    samples: list[Row] = row["samples"]
     if all(sample["status"] == "not defined" for sample in samples):
         return "no solution is Python that defines the function"
     numbers = set(range(len(question.tests)))
@@ -155,10 +153,11 @@ def choose(question: Question, samples: Sequence[Row], model: str, least: int) -
         numbers = {number for number in numbers if any(number not in sample["failed"] for sample in samples)}
         if len(numbers) < least:
             return "tests that no solution passes"
+        if _is_passed(numbers, row.get("stubs", [])):  # a folder of an earlier version has none
+            return "a stub passes"
     for tries, sample in enumerate(samples, start=1):
         if not numbers & set(sample["failed"]) and numbers - {sample["shown"]}:
-            kept = tuple(test for number, test in enumerate(question.tests) if number in numbers)
-            return Triplet(replace(question, tests=kept), sample["code"], model, tries)
+            return Triplet(_with(question, numbers), sample["code"], model, tries)
     return "no solution passes"
 
 
@@ -170,6 +169,27 @@ def shown_test(question: Question, sample: int, seed: int) -> int | None:
         return None
     numbers = [number for number, test in enumerate(question.tests) if is_example(test)] or range(len(question.tests))
     return numbers[draw_integer(len(numbers), "shown", seed, question.id, sample)]
+
+
+def _with(question: Question, numbers: Collection[int]) -> Question:
+    """The question with these of its tests alone."""
+    return replace(question, tests=tuple(test for number, test in enumerate(question.tests) if number in numbers))
+
+
+def _stub_failures(questions: Sequence[Question], bench: Bench) -> list[list[tuple[int, ...]]]:
+    """The tests that each stub of a question failed, nothing returned first; of one with a reference none are run."""
+    jobs = [
+        (place, stub) for place, question in enumerate(questions) if not question.reference for stub in stubs(question)
+    ]
+    failures: list[list[tuple[int, ...]]] = [[] for _ in questions]
+    for (place, _), result in zip(jobs, bench.run([(questions[place], stub) for place, stub in jobs]), strict=True):
+        failures[place].append(result.failed)
+    return failures
+
+
+def _is_passed(numbers: set[int], failures: Sequence[Sequence[int]]) -> bool:
+    """Whether a stub passes these tests all; `failures` has the tests that each stub failed."""
+    return any(numbers.isdisjoint(failed) for failed in failures)
 
 
 def _with_tests(question: Question, text: str, recipe: TestsRecipe) -> Row:

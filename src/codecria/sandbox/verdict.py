@@ -31,12 +31,15 @@ class Program:
         entry_point: the name under test. It is taken from the program even if it is a built-in name, must be defined,
             and is given to `check` if the tests define that (HumanEval's form). Not used with `stdin`.
         stdin: the program's standard input.
+        prelude: Python that runs before the program, under the same names, as a text of its own: the program's lines
+            count from 1, and it may begin with `from __future__`.
     """
 
     code: str
     tests: str
     entry_point: str | None = None
     stdin: str | None = None
+    prelude: str = ""
 
 
 @dataclass(frozen=True)

@@ -136,11 +136,11 @@ class Worker:
     def _judge(self, program: Program) -> Verdict:
         until_s = time.monotonic() + self._limits.wall_s + _GRACE_S
         nonce = secrets.token_hex(judge.NONCE_CHARACTERS // 2)
-        code = program.code.encode("utf-8", "surrogatepass")
-        stdin = (program.stdin or "").encode("utf-8", "surrogatepass")
-        head = {"code_bytes": len(code), "stdin_bytes": len(stdin), "script": program.stdin is not None}
+        texts = {"prelude": program.prelude, "code": program.code, "stdin": program.stdin or ""}
+        parts = {f"{name}_bytes": text.encode("utf-8", "surrogatepass") for name, text in texts.items()}
+        head = {name: len(part) for name, part in parts.items()} | {"script": program.stdin is not None}
         tests = judge.written(nonce, program.entry_point, program.tests)
-        self._send(b"".join((wire.frame(json.dumps(head).encode()), code, stdin, tests)), until_s)
+        self._send(b"".join((wire.frame(json.dumps(head).encode()), *parts.values(), tests)), until_s)
         answer = self._receive(until_s)
         judged: dict[str, Any] = {}
         if "nonce" in answer:

@@ -77,13 +77,6 @@ def test_programs_that_read_and_functions_that_are_called_are_judged(found: Foun
         "class Solution:\n    def add(self, a, b):\n        return a + b\n": (calling, True),
         "def add(a, b):\n    return a + b\n": (calling, True),
         "def add(a, b):\n    return 3\n": (calling, False),
-        # Starter code is annotated so, and imports nothing.
-        "class Solution:\n    def add(self, a: List[int], b) -> int:\n        return a + b\n": (calling, True),
-        "from __future__ import annotations\ndef add(a: Unknown, b):\n    return [*accumulate([a, b])][1]\n": (
-            calling,
-            True,
-        ),
-        "print(sum(accumulate([0, 2 * int(input())])))": (reading, True),
     }
     with Judge() as judge:
         for code, (contest, right) in programs.items():
@@ -93,23 +86,80 @@ def test_programs_that_read_and_functions_that_are_called_are_judged(found: Foun
             assert all(verdict.passed for verdict in future.result()) == right, code
 
 
-@pytest.mark.parametrize(
-    ("inputs", "output", "code"),
-    [
-        ([{"1": 5, "2": 6}], 11, "def f(d):\n    return d[1] + d[2]\n"),
-        ([{"a": 5}], 5, "def f(d):\n    return d['a']\n"),
-        ([3], [{"3": 9}], "def f(n):\n    return {n: n * n}\n"),
-        ([3], {"3": 9}, "def f(n):\n    return {n: n * n}\n"),
-        ([2], [[[0, 1], [1, 2]]], "def f(n):\n    return [(i, i + 1) for i in range(n)]\n"),
-    ],
-)
-def test_what_json_cannot_hold_is_undone_as_in_apps_own_script(inputs: object, output: object, code: str) -> None:
-    contest = Contest("x", "", [(inputs, output)], 0, function="f")
-    with Judge() as judge:
-        verdicts = judge.run(contest_programs(contest, code))
+def passed(programs: list[Program]) -> list[bool]:
+    with Judge(apps.LIMITS) as judge:
+        verdicts = judge.run(programs)
         if verdicts is None:
             pytest.skip(judge.reason)
-    assert verdicts[0].passed, verdicts[0]
+    return [verdict.passed for verdict in verdicts]
+
+
+def called(code: str, given: list[object], output: object) -> Program:
+    """A program whose function `f` is called."""
+    return contest_programs(Contest("x", "", [(given, output)], 0, function="f"), code)[0]
+
+
+NAMES = """
+sys time itertools accumulate product permutations combinations collections Counter OrderedDict deque defaultdict
+ChainMap lru_cache math sqrt sin cos tan ceil fabs floor gcd exp log log2 fractions List Tuple random heapq heappush
+heappop heapify heappushpop heapreplace merge nlargest nsmallest exit quit
+"""
+"""What the set's own script has imported before a program, NumPy aside, and what a started Python has."""
+
+
+def test_programs_find_the_names_that_the_set_s_own_script_imports() -> None:
+    reads = Contest("x", "", [("", "yes")], 0)
+    scripts = [f"{name}\nprint('yes')" for name in ("stdin, stdout", ", ".join(NAMES.split()), *NAMES.split())]
+    scripts += ["stdout.write('yes')\nexit()", "np = 1\nprint('yes')"]
+    programs = [contest_programs(reads, code)[0] for code in scripts]
+    solution = "class Solution:\n    def f(self, nums: List[int]) -> Tuple[int, ...]:\n        return sum(nums), {}\n"
+    programs += [called(solution.format(name), [[1, 2]], [3, 1]) for name in ("1", "gcd(1, 2)", "len(Counter('a'))")]
+    assert all(passed(programs))
+    assert passed([called("def f(): return stdin is None", [], False)]) == [False], "those of a program that reads"
+
+
+def test_the_imports_move_no_line_and_leave_the_beginning_to_the_program() -> None:
+    future = '"""Doc."""\nfrom __future__ import annotations\n\ndef f(x: Absent) -> List[int]:\n    return [x]\n'
+    with Judge(apps.LIMITS) as judge:
+        programs = [
+            called(future, [1], [1]),
+            contest_programs(Contest("x", "", [("1", "1")], 0), "from __future__ import division\nprint(input())")[0],
+            called("def f(x):\n    return x / 0\n", [1], 0),
+            called("class Solution:\n    def f(self, x)\n        return x\n", [1], 1),
+        ]
+        verdicts = judge.run(programs)
+        if verdicts is None:
+            pytest.skip(judge.reason)
+    assert [verdict.passed for verdict in verdicts] == [True, True, False, False]
+    assert "line 2 of the program" in verdicts[2].detail
+    assert "line 2 of the program: `def f(self, x)`" in verdicts[3].detail
+
+
+RESULTS: list[tuple[str, list[object], object, bool]] = [
+    ("def f(x): return x[1]", [{"1": "a"}], "a", True),
+    ("def f(x): return x['1']", [{"1": "a"}], "a", False),
+    ("def f(x): return x['b']", [{"1": 1, "b": 2}], 2, True),  # not all are numbers
+    ("def f(x, y): return x['1'] + y", [{"1": 1}, 2], 3, True),  # not the only argument
+    ("def f(): return {1: [2]}", [], {"1": [2]}, True),
+    ("def f(): return {1: [2]}", [], [{"1": [2]}], True),
+    ("def f(): return {'1': [2]}", [], {"1": [2]}, False),
+    ("def f(): return {'a': 1}", [], {"a": 1}, True),
+    ("def f(): return {}", [], {}, True),
+    ("def f(): return [(1, 2), (3, 4)]", [], [[[1, 2], [3, 4]]], True),
+    ("def f(): return ((1, 2), (3, 4))", [], [[[1, 2], [3, 4]]], True),
+    ("def f(): return [(1, 2), (3, 5)]", [], [[[1, 2], [3, 4]]], False),
+    ("def f(): return [(1, 2), (3, 4)]", [], [[1, 2], [3, 4]], False),  # nor in the script
+    ("def f(): return (1, 2)", [], [1, 2], True),
+    ("def f(): return 1", [], [1, 2], False),  # right in the script
+    ("def f(): return [(1,), 2]", [], [[[1], 2]], False),
+    ("def f(x): return x[0] == x[0], x[1]", [[float("nan"), "nan info"]], [False, "nan info"], True),
+]
+"""A function, its arguments, the result in the set, whether that is right."""
+
+
+def test_results_of_functions_are_compared_as_in_the_set_s_own_script() -> None:
+    found = passed([called(code, given, output) for code, given, output, _ in RESULTS])
+    assert [(*row[:3], right) for row, right in zip(RESULTS, found, strict=True)] == RESULTS
 
 
 def test_lines_in_a_list_are_read_and_expected_as_lines(found: Found) -> None:

@@ -4,8 +4,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from codecria.common.errors import CodecriaError
 from codecria.evaluation.data import Data
@@ -13,7 +11,7 @@ from codecria.evaluation.judge import Judge
 from codecria.evaluation.task import Given
 from codecria.evaluation.tasks.human_eval import HumanEvalRecipe
 from codecria.evaluation.tasks.human_eval_plus import TASK, plus_problem
-from codecria.evaluation.tasks.plus import LIMITS, _literal
+from codecria.evaluation.tasks.plus import LIMITS
 from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
@@ -51,6 +49,26 @@ def test_a_row_of_the_release_compares_with_its_reference() -> None:
     assert "half([1, 2],) gives" in verdicts[3].detail
 
 
+def test_inputs_that_python_has_no_literal_for_reach_the_program() -> None:
+    row = {
+        **ROW,
+        "prompt": 'def told(values):\n    """How it is written."""\n',
+        "canonical_solution": "    return repr(values)\n",
+        "entry_point": "told",
+        "base_input": [[[float("nan"), "info", "banana"]]],
+        "plus_input": [[{"a": float("inf")}], [[{"b": [float("-inf")]}, "inf"]]],
+    }
+    problem = plus_problem(row, "x")
+    bodies = {"    return f'{values!r}'\n": True, "    return ''\n": False}
+    with Judge() as judge:
+        programs = [Program(problem.prompt + body, problem.test, problem.entry_point) for body in bodies]
+        verdicts = judge.run(programs, LIMITS)
+        if verdicts is None:
+            pytest.skip(judge.reason)
+    assert [verdict.passed for verdict in verdicts] == list(bodies.values())
+    assert "told([nan, 'info', 'banana'],) gives ''" in verdicts[1].detail
+
+
 def test_any_root_of_a_polynomial_is_right() -> None:
     """HumanEval/32 asks for a zero, of which the reference finds one: (x - 1)(x - 2)(x - 3) has three."""
     row = {
@@ -83,15 +101,3 @@ def test_the_file_is_read_and_another_layout_is_refused(tmp_path: Path) -> None:
     assert group.items == 1
     with pytest.raises(CodecriaError, match="a problem without 'plus_input'"):
         plus_problem({name: value for name, value in ROW.items() if name != "plus_input"}, "file:1")
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet="inf nan'\"x"),
-    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(alphabet="inf"), inner),
-)
-
-
-@given(VALUES)
-def test_a_literal_is_the_value_whatever_it_holds(value: object) -> None:
-    """Inputs hold inf and nan, for which Python has no literal, beside words that hold these letters."""
-    assert repr(eval(_literal(value))) == repr(value)

@@ -8,9 +8,7 @@ which the rows' `task` and the report say.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -18,6 +16,7 @@ from codecria.common.errors import CodecriaError
 from codecria.corpus.evaluation_sets import read_rows
 from codecria.evaluation.answers import fenced_block
 from codecria.evaluation.data import DataFile, Found
+from codecria.evaluation.literals import literal
 from codecria.evaluation.plots import pass_by_temperature
 from codecria.evaluation.programs import Item, SampledRecipe, program_groups
 from codecria.evaluation.protocol import Protocol
@@ -71,29 +70,43 @@ assert len(_words) == len(_wanted) and all(map(_near, _words, _wanted)), stdout[
 """Numbers within np.allclose's tolerances, as in APPS' own script; there also whole ones, and order may be lost."""
 
 _RETURNED = """
-_out = list(_out) if isinstance(_out, tuple) else _out
-_lists = [list(_each) for _each in _out] if isinstance(_out, list) and _out and isinstance(_out[0], tuple) else _out
-assert _wanted in (_out, [_out], [_lists]), repr(_out)[:200]
-"""
+def _lists(out):
+    return [list(each) for each in out] if isinstance(out, list) and out and isinstance(out[0], tuple) else out
 
-_IMPORTED = """
-import collections, fractions, heapq, itertools, math, random, sys, time
+_out = list(_out) if isinstance(_out, tuple) else _out
+assert _out == _wanted or [_out] == _wanted or [_lists(_out)] == _wanted, repr(_out)[:200]
+"""
+"""As in APPS' own script: a list of tuples equals only the element of a list. There the first of several is enough."""
+
+_IMPORTS = """
+import collections, heapq, itertools, math, sys, time
 from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
 from functools import lru_cache
 from heapq import *
 from itertools import accumulate, combinations, permutations, product
 from math import ceil, cos, exp, fabs, floor, gcd, log, log2, sin, sqrt, tan
 from typing import List, Tuple
-""".lstrip()
-"""What APPS' own script imports before every program: starter code is annotated with `List` and does not import it.
-NumPy is left out, which the sandbox has not."""
-_FUTURE = re.compile(r"^from __future__ import .*\n?", re.MULTILINE)
+exit = quit = sys.exit
+"""
+"""What APPS' own script imports before every program, and the two names that an interpreter without `site` lacks."""
+
+_STREAMS = "from sys import stdin, stdout\n"
+"""What a program that reads finds there besides."""
+
+_SLOW_IMPORTS = {
+    "fractions": "import fractions\n",
+    "random": "import random\n",
+    "np": "try:\n    import numpy as np\nexcept ImportError:\n    pass\n",
+}
+"""The rest of them, for programs that hold the name: with these every program would take three times as long."""
 
 _SCORING = (
-    "every test: printed words equal the expected ones (numbers that are not both whole: within 1e-8 and a relative "
-    "1e-5), or the called function's result does (keys of a JSON object being whole numbers where they can be, tuples "
-    "lists); what APPS' own script imports, NumPy aside, is imported before the program; pass@k without bias, "
-    "unfiltered and filtered by the tests that the problem's text shows"
+    "behind the imports of APPS' own script (List, Tuple, Counter, deque, lru_cache, heapq, math's functions and more; "
+    "np where the sandbox has NumPy); every test: printed words equal the expected ones (numbers that are not both "
+    "whole: within 1e-8 and a relative 1e-5), or the called function's result does, itself or as the only element of a "
+    "list: a tuple as a list, as that element a list of tuples as one of lists, the keys of a dict that is the only "
+    "argument or the result as whole numbers; pass@k without bias, unfiltered and filtered by the tests that the "
+    "problem's text shows"
 )
 PAPER = Protocol(
     "paper",
@@ -220,26 +233,29 @@ def _asked(text: str, starter: str, function: str) -> str:
 
 
 def contest_programs(contest: Contest, code: str) -> list[Program]:
-    """The program, behind what APPS' own script imports, with each test."""
-    future = "".join(_FUTURE.findall(code))
-    named, code = code, f"{future}{_IMPORTED}{_FUTURE.sub('', code)}"
+    """The program with each test."""
+    imports = _IMPORTS + "".join(lines for name, lines in _SLOW_IMPORTS.items() if name in code)
     if not contest.function:
         return [
-            Program(code, f"_wanted = {_text(output).split()!r}\n{_PRINTED}", stdin=_text(given))
+            Program(code, f"_wanted = {_text(output).split()!r}\n{_PRINTED}", None, _text(given), imports + _STREAMS)
             for given, output in contest.tests
         ]
-    called = f"Solution().{contest.function}" if "class Solution" in named else contest.function
-    tests = [(_whole_keys(given), _whole_keys(output)) for given, output in contest.tests]
-    return [Program(code, f"_out = {called}(*{given!r})\n_wanted = {wanted!r}\n{_RETURNED}") for given, wanted in tests]
+    called = f"Solution().{contest.function}" if "class Solution" in code else contest.function
+    tests = [
+        f"_out = {called}(*{literal(_whole_keys(given))})\n_wanted = {literal(_whole_keys(output))}\n{_RETURNED}"
+        for given, output in contest.tests
+    ]
+    return [Program(code, each, prelude=imports) for each in tests]
 
 
-def _whole_keys(values: Any) -> Any:
-    """What JSON made strings of: keys of an object that stands first, or alone, are whole numbers where they can be."""
-    listed = cast("list[Any]", values if isinstance(values, list) else [values])
-    if listed and isinstance(listed[0], dict):
-        with contextlib.suppress(ValueError):
-            return [{int(key): value for key, value in cast("dict[str, Any]", listed[0]).items()}, *listed[1:]]
-    return values
+def _whole_keys(value: Any) -> Any:
+    """A dict, or a list of one alone, with its keys as integers, where all are such: JSON has no keys but texts."""
+    if isinstance(value, list) and len(cast("list[Any]", value)) == 1 and isinstance(value[0], dict):
+        return [_whole_keys(value[0])]
+    try:
+        return {int(key): part for key, part in value.items()} if isinstance(value, dict) else value
+    except ValueError:
+        return value
 
 
 def contest_item(contest: Contest, recipe: AppsRecipe) -> Item:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 from typing import Any, cast
 
+from codecria.evaluation.literals import literal
 from codecria.sandbox.limits import Limits
 
 LIMITS = Limits(wall_s=60.0, cpu_s=20.0, memory_bytes=2 << 30)
@@ -73,22 +74,8 @@ def plus_tests(reference: str, entry_point: str, inputs: list[list[Any]], atol: 
     rule = {"are_equivalent": "true", "sum_div": "zero", "find_zero": "root"}.get(entry_point, "")
     rule = "unordered" if entry_point in UNORDERED else "anything" if entry_point in ANYTHING else rule
     values = {"_RULE": rule, "_SOURCE": reference, "_NAME": entry_point, "_ATOL": atol, "_INPUTS": inputs}
-    given = "".join(f"{name} = {_literal(value)}\n" for name, value in values.items())
+    given = "".join(f"{name} = {literal(value)}\n" for name, value in values.items())
     return f"{given}_CALLED = {entry_point}\n{_TESTS}"
-
-
-def _literal(value: Any) -> str:
-    """`repr`, with the floats it has no literal for."""
-    text = repr(value)
-    odd = "inf" in text or "nan" in text
-    return ast.unparse(_OddFloats().visit(ast.parse(text, mode="eval"))) if odd else text
-
-
-class _OddFloats(ast.NodeTransformer):
-    """Calls in place of the names `inf` and `nan`; in a string they are no names."""
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.parse(f"float({node.id!r})", mode="eval").body if node.id in ("inf", "nan") else node
 
 
 def typed_inputs(assertions: str, entry_point: str, inputs: list[list[Any]]) -> list[list[Any]]:

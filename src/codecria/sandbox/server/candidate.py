@@ -16,8 +16,8 @@ from . import confine, peer, wire
 ENDED, FAILED = b"D", b"E"
 """What the candidate tells the server: the script ran to its end; the code failed, and how. Else it says nothing."""
 
-ORDER = struct.Struct("=IIB")
-"""What the server orders: how many bytes of code and of input to read, and whether the code is a script,
+ORDER = struct.Struct("=IIIB")
+"""What the server orders: how many bytes of prelude, code and input to read, and whether the code is a script,
 which runs to its end, or defines what the tests then call."""
 
 MEMORY_EXIT = 121
@@ -29,8 +29,8 @@ def run(walls: confine.Walls, go: int, turn: int, report: int, reader: int, writ
 
     Args:
         walls: what to go behind before the program starts.
-        go: the pipe on which an `ORDER` comes; code and input then come on descriptor 0.
-        turn: where to tell the judge that both are read.
+        go: the pipe on which an `ORDER` comes; prelude, code and input then come on descriptor 0.
+        turn: where to tell the judge that all is read.
         report: where to tell the server how it went.
         reader: the pipe on which the tests ask.
         writer: the pipe on which they are answered.
@@ -40,8 +40,8 @@ def run(walls: confine.Walls, go: int, turn: int, report: int, reader: int, writ
         order = os.read(go, ORDER.size)
         if len(order) < ORDER.size:
             return
-        code_bytes, stdin_bytes, script = ORDER.unpack(order)
-        code = wire.read_exactly(0, code_bytes)
+        prelude_bytes, code_bytes, stdin_bytes, script = ORDER.unpack(order)
+        prelude, code = (wire.read_exactly(0, count) for count in (prelude_bytes, code_bytes))
         if stdin_bytes:
             _give_input(wire.read_exactly(0, stdin_bytes))
         else:
@@ -50,20 +50,23 @@ def run(walls: confine.Walls, go: int, turn: int, report: int, reader: int, writ
         os.write(turn, b"T")
         os.close(turn)
         confine.enter_program(walls)
-        status = _run(code.decode("utf-8", "surrogatepass"), bool(script), report, reader, writer)
+        before, text = (part.decode("utf-8", "surrogatepass") for part in (prelude, code))
+        status = _run(before, text, bool(script), report, reader, writer)
     except MemoryError:
         status = MEMORY_EXIT
     finally:
         os._exit(status)
 
 
-def _run(code: str, script: bool, report: int, reader: int, writer: int) -> int:
+def _run(prelude: str, code: str, script: bool, report: int, reader: int, writer: int) -> int:
     module = types.ModuleType("__main__" if script else "program")
     sys.modules[module.__name__] = module
     sys.argv = ["program.py"]
     flush = sys.stdout.flush
     try:
         try:
+            if prelude:
+                exec(compile(prelude, "<prelude>", "exec", dont_inherit=True), module.__dict__)
             exec(compile(code, "<program>", "exec", dont_inherit=True), module.__dict__)
         finally:
             if script:

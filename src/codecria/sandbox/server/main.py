@@ -5,7 +5,8 @@ It talks to the world outside through frames on descriptors 0 and 1:
     in   settings                                 once
     out  {"landlock": abi} | {"refused": why}     once
     in   {"files", "steps"}                       a program of another language, answered at once: see `steps`
-    or   {"code_bytes", "stdin_bytes", "script"}  then the code and the input, which the candidate reads itself,
+    or   {"prelude_bytes", "code_bytes", "stdin_bytes", "script"}
+                                                  then prelude, code and input, which the candidate reads itself,
                                                   and the tests as `judge.written` has them, which the judge reads
     out  {"status", "detail", "calls", "nonce"}   written by the judge itself, where it came to a verdict
     out  {"status", "detail", "wall_s", "output", "last"}

@@ -40,8 +40,8 @@ class Trial(Watch):
         pair, request = self._pair, self._request
         try:
             os.write(pair.judge.go, judge.ORDER.pack(request["script"]))
-            order = candidate.ORDER.pack(request["code_bytes"], request["stdin_bytes"], request["script"])
-            os.write(pair.candidate.go, order)
+            order = [request[name] for name in ("prelude_bytes", "code_bytes", "stdin_bytes", "script")]
+            os.write(pair.candidate.go, candidate.ORDER.pack(*order))
             verdict = (self._finish() if request["script"] else None) or self._judge()
             with contextlib.suppress(OverLimitError):
                 while not self._told(pair.judge) and pair.judge.report not in self._ended:
