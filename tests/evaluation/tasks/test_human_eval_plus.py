@@ -15,7 +15,11 @@ from codecria.evaluation.tasks.plus import LIMITS
 from codecria.sandbox.verdict import Program
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
+
+    from codecria.evaluation.tasks.problems import Problem
+    from codecria.sandbox.verdict import Verdict
 
 ROW = {
     "task_id": "HumanEval/900",
@@ -30,6 +34,16 @@ ROW = {
 }
 
 
+def judged(problem: Problem, bodies: Iterable[str]) -> list[Verdict]:
+    """The verdicts on a problem's prompt gone on with these bodies; skipped where nothing can be run."""
+    programs = [Program(problem.prompt + body, problem.test, problem.entry_point) for body in bodies]
+    with Judge() as judge:
+        verdicts = judge.run(programs, LIMITS)
+    if verdicts is None:
+        pytest.skip(judge.reason)
+    return verdicts
+
+
 def test_a_row_of_the_release_compares_with_its_reference() -> None:
     problem = plus_problem(ROW, "x")
     bodies = {
@@ -40,11 +54,7 @@ def test_a_row_of_the_release_compares_with_its_reference() -> None:
         "    return [0.5, 1.0]\n": False,
         "    values.clear()\n    return []\n": False,
     }
-    with Judge() as judge:
-        programs = [Program(problem.prompt + body, problem.test, problem.entry_point) for body in bodies]
-        verdicts = judge.run(programs, LIMITS)
-        if verdicts is None:
-            pytest.skip(judge.reason)
+    verdicts = judged(problem, bodies)
     assert [verdict.passed for verdict in verdicts] == list(bodies.values())
     assert "half([1, 2],) gives" in verdicts[3].detail
 
@@ -60,11 +70,7 @@ def test_inputs_that_python_has_no_literal_for_reach_the_program() -> None:
     }
     problem = plus_problem(row, "x")
     bodies = {"    return f'{values!r}'\n": True, "    return ''\n": False}
-    with Judge() as judge:
-        programs = [Program(problem.prompt + body, problem.test, problem.entry_point) for body in bodies]
-        verdicts = judge.run(programs, LIMITS)
-        if verdicts is None:
-            pytest.skip(judge.reason)
+    verdicts = judged(problem, bodies)
     assert [verdict.passed for verdict in verdicts] == list(bodies.values())
     assert "told([nan, 'info', 'banana'],) gives ''" in verdicts[1].detail
 
@@ -82,12 +88,7 @@ def test_any_root_of_a_polynomial_is_right() -> None:
     }
     problem = plus_problem(row, "x")
     roots = {"1.0": True, "2": True, "3.00001": True, "2.5": False, "3.1": False, "complex(2)": False, "None": False}
-    with Judge() as judge:
-        bodies = [f"    return {{2: -0.5, 4: {root}}}[len(xs)]\n" for root in roots]
-        programs = [Program(problem.prompt + body, problem.test, problem.entry_point) for body in bodies]
-        verdicts = judge.run(programs, LIMITS)
-        if verdicts is None:
-            pytest.skip(judge.reason)
+    verdicts = judged(problem, [f"    return {{2: -0.5, 4: {root}}}[len(xs)]\n" for root in roots])
     assert [verdict.passed for verdict in verdicts] == list(roots.values())
     assert "find_zero([-6, 11, -6, 1],) gives 2.5" in verdicts[3].detail
 
