@@ -29,6 +29,17 @@ _TABBY = "v0.9.0"
 of their own."""
 
 
+def suffix_task(call: Call, prompt: str, suffix: str | None, heal: bool) -> Infill | None:
+    """The middle before a suffix; None without one.
+
+    Continue and minuet send an empty one at a document's end: a middle all the same where the model infills, and code,
+    neither a layout nor something said in a chat.
+    """
+    if suffix or (suffix is not None and call.backend.sentinels is not None):
+        return Infill(prompt, suffix, heal=heal)
+    return None
+
+
 def raw_task(call: Call, prompt: str, heal: bool) -> Complete | Infill:
     """What a raw prompt asks for: a middle where it is laid out with markers, else that it be gone on from."""
     return marked_task(call, prompt, heal) or Complete(prompt, heal)
@@ -145,11 +156,10 @@ def health(call: Call) -> dict[str, Any]:
     except Unauthorised:
         return {"status": "ok"}
     built = {"build_date": "", "build_timestamp": "", "git_sha": "", "git_describe": _TABBY}
-    tokenizer = call.backend.tokenizer
     return {
         "status": "ok",
         "model": name,
-        "chat_model": name if chats(tokenizer) else None,
+        "chat_model": name if chats(call.backend.tokenizer) else None,
         "device": "cpu",
         "cuda_devices": [],
         "arch": platform.machine(),

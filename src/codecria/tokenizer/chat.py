@@ -195,11 +195,15 @@ def with_chat_format(tokenizer: Tokenizer, name: str) -> Tokenizer:
 
 def chats(tokenizer: Tokenizer) -> bool:
     """Whether conversations can be encoded: it has a template, or its vocabulary is Llama's."""
-    return tokenizer.chat_template is not None or tokenizer.encode("[INST]") == _INST
+    return tokenizer.chat_template is not None or _is_llamas(tokenizer)
+
+
+def _is_llamas(tokenizer: Tokenizer) -> bool:
+    return tokenizer.encode("[INST]") == _INST
 
 
 def _built_in_template(tokenizer: Tokenizer) -> str:
-    if tokenizer.encode("[INST]") == _INST:
+    if _is_llamas(tokenizer):
         return LLAMA_2 if tokenizer.token_id("<step>") is None else CODE_LLAMA_70B
     mend = "use an instruction-tuned checkpoint, or add chat_template.jinja"
     raise CodecriaError("the tokenizer has no chat template", mend=mend)

@@ -14,7 +14,7 @@ from codecria.serving.dialects.openai import Seed, Tokens, error
 from codecria.serving.dialects.openai_answers import chat_answer, chat_frames
 from codecria.serving.requests import Complete, Infill, TextRequest
 from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stop, Stream
-from codecria.serving.texts import Texts
+from codecria.serving.texts import Texts, suffix_task
 
 _LEAST_TOP_P = 1e-6
 _TEMPERATURE = 0.2
@@ -59,10 +59,8 @@ async def fim(call: Call) -> Reply | Stream:
 
 
 def _task(call: Call, body: FimBody) -> Complete | Infill:
-    # Without a suffix there is nothing to infill before: the API's own word is "a completion" then. An empty one is
-    # what stands behind a document's end.
-    infills = body.suffix or (body.suffix is not None and call.backend.sentinels is not None)
-    return Infill(body.prompt, body.suffix or "") if infills else Complete(body.prompt, heal=True)
+    # Without a suffix there is nothing to infill before: the API's own word is "a completion" then.
+    return suffix_task(call, body.prompt, body.suffix, heal=True) or Complete(body.prompt, heal=True)
 
 
 DIALECT = Dialect(

@@ -18,7 +18,7 @@ from codecria.serving.dialects.openai import chat_task
 from codecria.serving.problems import BadRequest
 from codecria.serving.requests import Chat, Complete, Infill, TextRequest
 from codecria.serving.routes import NDJSON, Call, Dialect, Reply, Route, Stream
-from codecria.serving.texts import Texts, marked_task, raw_task
+from codecria.serving.texts import Texts, marked_task, raw_task, suffix_task
 from codecria.tokenizer.chat import encode_chat
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ async def _task(call: Call, body: GenerateBody) -> Complete | Infill | Chat:
     heal = not body.logprobs
     if body.suffix and call.backend.sentinels is None:
         raise BadRequest(f"{call.backend.info.name} does not support insert", where="suffix")
-    if body.suffix is not None and call.backend.sentinels is not None:
-        # Continue sends an empty one at a document's end: a middle, not something said in a chat.
-        return Infill(body.prompt, body.suffix, heal=heal)
+    if middle := suffix_task(call, body.prompt, body.suffix, heal):
+        return middle
     if body.raw or body.template:
         return raw_task(call, body.filled_template() if body.template else body.prompt, heal)
     if body.context:

@@ -24,7 +24,7 @@ from codecria.serving.dialects.openai_answers import (
 from codecria.serving.problems import BadRequest, NotFound, TooLong
 from codecria.serving.requests import Chat, Complete, Infill, TextRequest
 from codecria.serving.routes import Body, Call, Dialect, Reply, Route, Stop, Stream
-from codecria.serving.texts import Texts, raw_task
+from codecria.serving.texts import Texts, raw_task, suffix_task
 
 if TYPE_CHECKING:
     from codecria.serving.problems import Problem
@@ -171,10 +171,7 @@ def _task(call: Call, body: CompletionBody, prompt: str | tuple[int, ...]) -> Co
         raise BadRequest("a prompt of ids has no suffix", where="suffix", mend="send the prompt as text")
     if not isinstance(prompt, str):
         return Complete(prompt)
-    # Continue and minuet send an empty one at a document's end: a middle all the same, and code, not a layout.
-    if body.suffix or (body.suffix is not None and call.backend.sentinels is not None):
-        return Infill(prompt, body.suffix, heal=heal)
-    return raw_task(call, prompt, heal)
+    return suffix_task(call, prompt, body.suffix, heal) or raw_task(call, prompt, heal)
 
 
 async def chat(call: Call) -> Reply | Stream:
